@@ -1,0 +1,65 @@
+"""Errors that say what was expected, what was got, and what to do."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+
+class CoursekitError(Exception):
+    """Base of every error that coursekit raises on purpose."""
+
+
+class InputError(CoursekitError, ValueError):
+    """Bad input from the caller.
+
+    Args:
+        problem: what is wrong, in one clause.
+        expected, got: what would have been right, and what came instead.
+        fix: what the caller can do about it.
+
+    >>> print(InputError("the batch does not divide", expected="a multiple of 4", got=6, fix="use 4 or 8"))
+    the batch does not divide: expected a multiple of 4, got 6; use 4 or 8
+    """
+
+    def __init__(
+        self, problem: str, *, expected: object = None, got: object = None, fix: str = ""
+    ) -> None:
+        self.problem, self.expected, self.got, self.fix = problem, expected, got, fix
+        super().__init__(_sentence(problem, expected, got, fix))
+
+
+class MissingExtraError(CoursekitError, ImportError):
+    """A package that an optional part of coursekit needs is not installed.
+
+    >>> print(MissingExtraError("tensorflow", extra="tf"))
+    tensorflow is not installed; it comes with: pip install 'coursekit[tf]'
+    """
+
+    def __init__(self, package: str, *, extra: str) -> None:
+        self.extra = extra
+        super().__init__(
+            f"{package} is not installed; it comes with: pip install 'coursekit[{extra}]'",
+            name=package,
+        )
+
+
+def require(package: str, *, extra: str) -> ModuleType:
+    """Return the imported `package`, or raise an error that names the extra which installs it.
+
+    Raises: MissingExtraError if the package itself is absent. An error inside it passes through.
+    """
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        # A missing dependency *of* the package is another fault and must not be blamed on the extra.
+        if error.name is not None and package.split(".")[0] == error.name.split(".")[0]:
+            raise MissingExtraError(package.split(".")[0], extra=extra) from error
+        raise
+
+
+def _sentence(problem: str, expected: object, got: object, fix: str) -> str:
+    facts = [f"expected {expected}"] if expected is not None else []
+    facts += [f"got {got}"] if got is not None else []
+    text = problem + (": " + ", ".join(facts) if facts else "")
+    return f"{text}; {fix}" if fix else text
