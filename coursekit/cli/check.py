@@ -1,0 +1,5 @@
+"""The `coursekit check` command."""
+
+
+def check() -> None:
+    """Not written yet."""

@@ -1,0 +1,5 @@
+"""The `coursekit grade` command."""
+
+
+def grade() -> None:
+    """Not written yet."""

@@ -1,0 +1,5 @@
+"""The `coursekit release` command."""
+
+
+def release() -> None:
+    """Not written yet."""

@@ -1,0 +1,5 @@
+"""Grading: from a submitted notebook to a score, with nbgrader's converters and gradebook."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
