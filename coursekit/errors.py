@@ -22,9 +22,7 @@ class InputError(CoursekitError, ValueError):
     the batch does not divide: expected a multiple of 4, got 6; use 4 or 8
     """
 
-    def __init__(
-        self, problem: str, *, expected: object = None, got: object = None, fix: str = ""
-    ) -> None:
+    def __init__(self, problem: str, *, expected: object = None, got: object = None, fix: str = "") -> None:
         self.problem, self.expected, self.got, self.fix = problem, expected, got, fix
         super().__init__(_sentence(problem, expected, got, fix))
 
