@@ -1,0 +1,15 @@
+from .export import PredictionError as PredictionError
+from .export import Signature as Signature
+from .export import export_savedmodel as export_savedmodel
+from .export import latest_version as latest_version
+from .export import predict as predict
+from .export import predict_in_new_process as predict_in_new_process
+from .export import read_signature as read_signature
+from .input_pipeline import LabelledFiles as LabelledFiles
+from .input_pipeline import Throughput as Throughput
+from .input_pipeline import as_written_options as as_written_options
+from .input_pipeline import decode_image as decode_image
+from .input_pipeline import get_batch as get_batch
+from .input_pipeline import get_files as get_files
+from .input_pipeline import measure_throughput as measure_throughput
+from .input_pipeline import write_image_folder as write_image_folder
