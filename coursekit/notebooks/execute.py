@@ -1,0 +1,70 @@
+"""Running a notebook from the top in a kernel of its own."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from coursekit.errors import require
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+CELL_SECONDS = 60.0
+
+
+def run_notebook(
+    notebook: NotebookNode,
+    *,
+    cwd: Path | str,
+    cell_seconds: float = CELL_SECONDS,
+    kernel_name: str = "python3",
+) -> NotebookNode:
+    """Return an executed copy of a notebook; errors stand in its outputs, old outputs are dropped first.
+
+    A cell that takes longer than `cell_seconds` is interrupted and the rest still runs. A kernel that dies leaves the
+    cells after it without an execution count.
+    """
+    nbclient = require("nbclient", extra="notebooks")
+    from jupyter_client.manager import AsyncKernelManager
+
+    copy = without_outputs(notebook)
+    client = nbclient.NotebookClient(
+        copy,
+        timeout=cell_seconds,
+        interrupt_on_timeout=True,
+        error_on_timeout={"ename": "CellTimeoutError", "evalue": "", "traceback": []},
+        allow_errors=True,
+        kernel_name=kernel_name,
+        resources={"metadata": {"path": str(cwd)}},
+        kernel_manager_class=AsyncKernelManager,
+        shutdown_kernel="immediate",
+        store_widget_state=False,
+        record_timing=False,
+    )
+    try:
+        client.execute()
+    except nbclient.exceptions.DeadKernelError:
+        _forget_unfinished(copy)
+    return copy
+
+
+def without_outputs(notebook: NotebookNode) -> NotebookNode:
+    """Return a copy whose code cells have no output and no execution count."""
+    copy = deepcopy(notebook)
+    for cell in copy.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    return copy
+
+
+def _forget_unfinished(notebook: NotebookNode) -> None:
+    """Mark as not run the cell in which the kernel died, and put the reason there."""
+    from nbformat.v4 import new_output
+
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and cell.source.strip() and cell.execution_count is None:
+            text = "the kernel died while it ran this cell"
+            cell.outputs.append(new_output("error", ename="DeadKernelError", evalue=text, traceback=[text]))
+            return

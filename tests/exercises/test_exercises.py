@@ -1,0 +1,101 @@
+"""Every exercise, run as grading runs it: its reference, its stub and its recorded wrong answers.
+
+One exercise alone: `pytest tests/exercises -k gradient_accumulation`.
+"""
+
+from __future__ import annotations
+
+from coursekit.notebooks.answers import expected_scores, with_answers
+from coursekit.notebooks.build import build_exercise, student_notebook
+from coursekit.notebooks.contract import contract_breaches
+from coursekit.notebooks.course_file import release_address
+from coursekit.notebooks.execute import run_notebook
+from coursekit.notebooks.forbidden import block_forbidden, find_forbidden, is_solution_code
+from coursekit.notebooks.scoring import grading_words, score_notebook
+
+CELL_SECONDS = 60.0
+
+
+def run(notebook, cwd):
+    return run_notebook(block_forbidden(notebook)[0], cwd=cwd, cell_seconds=CELL_SECONDS)
+
+
+def auto_scores(executed):
+    return {cell.grade_id: cell.score for cell in score_notebook(executed) if cell.status != "manual"}
+
+
+def messages(executed):
+    """What the graded cells and the solution cells said, for a failing assertion."""
+    said = {cell.grade_id: cell.message for cell in score_notebook(executed) if cell.message}
+    for cell in filter(is_solution_code, executed.cells):
+        errors = [f"{o.ename}: {o.evalue}" for o in cell.outputs if o.output_type == "error"]
+        said |= {grading_words(cell)["grade_id"]: error for error in errors}
+    return said
+
+
+def full_scores(exercise):
+    return {cell.grade_id: cell.points for cell in exercise.of_kind("tests")}
+
+
+def test_the_released_notebook_is_what_the_source_gives(root, exercise):
+    repository, branch = release_address(root / "course.yml")
+    changed = build_exercise(
+        exercise.path,
+        solutions=root / "solutions",
+        exercises=root / "exercises",
+        repository=repository,
+        branch=branch,
+        write=False,
+    )
+    stale = [path for path in changed if path.is_relative_to(root / "exercises")]
+    assert not stale, "run: coursekit notebooks build"
+
+
+def test_its_test_cells_keep_to_the_contract(exercise):
+    assert [str(breach) for breach in contract_breaches(exercise)] == []
+
+
+def test_the_reference_uses_nothing_that_the_exercise_forbids(instructor):
+    assert find_forbidden(instructor) == []
+
+
+def test_the_reference_gets_full_marks(exercise, instructor, tmp_path):
+    executed = run(instructor, tmp_path)
+    assert auto_scores(executed) == full_scores(exercise), messages(executed)
+
+
+def test_the_stub_gets_nothing(exercise, instructor, tmp_path):
+    stubs = {
+        grading_words(cell)["grade_id"]: cell.source
+        for cell in student_notebook(instructor).cells
+        if is_solution_code(cell)
+    }
+    executed = run(with_answers(instructor, stubs), tmp_path)
+    assert auto_scores(executed) == dict.fromkeys(full_scores(exercise), 0)
+
+
+def test_the_recorded_answer_scores_what_its_header_says(exercise, instructor, answer, tmp_path):
+    executed = run(with_answers(instructor, answer.cells), tmp_path)
+    assert auto_scores(executed) == expected_scores(answer, full_scores(exercise)), messages(executed)
+    outputs = [output for cell in executed.cells if cell.cell_type == "code" for output in cell.outputs]
+    if answer.path.stem == "warns":
+        assert any(o.output_type == "stream" and o.name == "stderr" for o in outputs), "warns.py must warn"
+    if answer.path.stem == "crashes":
+        crashed = [cell for cell in executed.cells if is_solution_code(cell)]
+        assert any(o.output_type == "error" for cell in crashed for o in cell.outputs), (
+            "crashes.py must raise"
+        )
+
+
+def test_it_has_three_wrong_answers_one_that_warns_and_one_that_crashes(exercise, answers):
+    assert {"warns", "crashes"} <= set(answers)
+    assert answers["warns"].scores == {}, "a right answer that warns keeps full marks"
+    full = full_scores(exercise)
+    wrong = [name for name, answer in answers.items() if expected_scores(answer, full) != full]
+    assert len(set(wrong) - {"crashes"}) >= 3
+
+
+def test_every_test_cell_is_lost_by_some_wrong_answer(exercise, answers):
+    """A test that no wrong answer fails has not been seen to test anything."""
+    lost = set().union(*(answer.scores for name, answer in answers.items() if name != "crashes"))
+    assert set(full_scores(exercise)) - lost == set()
