@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from coursekit.cli import check, course, grade, notebooks, release
+from coursekit.cli import book, check, course, grade, notebooks, release
 from coursekit.errors import CoursekitError
 
 app = typer.Typer(
@@ -16,6 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(notebooks.app, name="notebooks")
+app.add_typer(book.app, name="book")
 app.add_typer(course.app, name="course")
 app.command("check")(check.check)
 app.command("release")(release.release)

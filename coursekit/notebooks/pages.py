@@ -1,0 +1,249 @@
+"""Pages of the book: their cells run side by side, and what they gave is kept by all that it depends on."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from coursekit.errors import CoursekitError, InputError
+from coursekit.notebooks.course_map import listed_pages
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+Report = Callable[[str], None]
+
+# Raised by hand when what is stored beside a key changes its form.
+_FORM = "1"
+_ALONE = "run_alone"
+_DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "PyYAML", "PIL": "pillow"}
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class PageError(CoursekitError, RuntimeError):
+    """A cell of one or more pages raised; the message holds page, line, cell and traceback of each."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page with code cells, and the key under which its outputs are kept.
+
+    `name` is the path below the book's folder without suffix; `alone` says that nothing else may run meanwhile,
+    because the page measures time.
+    """
+
+    name: str
+    notebook: NotebookNode
+    key: str
+    alone: bool
+
+
+def read_page(text: str, *, name: str = "", package: Path | None = None) -> Page:
+    """Return the page that a MyST text describes, with its key.
+
+    The key covers the code cells, the files of `package` (a folder, by default coursekit's own) that they
+    import and what those import, and the versions of the other packages they name. Prose is not in it:
+    mending a sentence runs nothing.
+    """
+    from myst_nb.core.read import read_myst_markdown_notebook
+    from myst_parser.config.main import MdParserConfig
+
+    config = MdParserConfig(enable_extensions={"colon_fence", "dollarmath"})
+    notebook = read_myst_markdown_notebook(text, config=config, add_source_map=True)
+    sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    key = hashlib.sha256()
+    for part in (_FORM, sys.version, json.dumps(sources), *_dependencies("\n".join(sources), package)):
+        key.update(part.encode() + b"\0")
+    return Page(name, notebook, key.hexdigest()[:32], bool(notebook.metadata.get(_ALONE)))
+
+
+def load_outputs(page: Page, store: Path) -> bool:
+    """Fill the page's code cells with the outputs kept for its key; return whether there were any."""
+    import nbformat
+
+    code_cells = [cell for cell in page.notebook.cells if cell.cell_type == "code"]
+    if not code_cells:
+        return True
+    kept = store / f"{page.key}.ipynb"
+    if not kept.is_file():
+        return False
+    for cell, done in zip(code_cells, nbformat.read(kept, as_version=4).cells, strict=True):
+        cell.outputs, cell.execution_count = done.outputs, done.execution_count
+    return True
+
+
+def execute_pages(
+    book: Path, store: Path, *, names: Sequence[str] = (), workers: int = 2, report: Report = print
+) -> int:
+    """Run every page of `book` whose outputs `store` lacks; return how many ran.
+
+    A page's outputs are stored as soon as its last cell has ended: an interrupted run goes on where it
+    stopped. Pages with `run_alone: true` in their header run one by one after the others.
+
+    Args:
+        book: the folder of the sources.
+        store: the folder that keeps outputs.
+        names: only these pages ("scale/data_parallel"); all that `_toc.yml` lists if empty.
+        workers: pages at the same time, each in a process of its own.
+        report: is called with a line of text as each page ends.
+    Raises: PageError after all pages were tried, if a cell of any of them raised.
+    """
+    store.mkdir(parents=True, exist_ok=True)
+    waiting = [page for page in _pages(book, names) if not load_outputs(page, store)]
+    if not waiting:
+        report("Every page is up to date; nothing to run.")
+        return 0
+    failures = asyncio.run(_run_all(waiting, store, workers=workers, report=report))
+    if failures:
+        raise PageError("\n\n".join(failures))
+    return len(waiting)
+
+
+def _pages(book: Path, names: Sequence[str]) -> Iterable[Page]:
+    for name in names or listed_pages(book):
+        path = book / f"{name.removesuffix('.md')}.md"
+        if not path.is_file():
+            raise InputError(
+                "no such page", expected="one like part/slug, with its file below book/", got=name
+            )
+        yield read_page(path.read_text(encoding="utf-8"), name=name.removesuffix(".md"))
+
+
+async def _run_all(pages: Sequence[Page], store: Path, *, workers: int, report: Report) -> list[str]:
+    places = asyncio.Semaphore(workers)
+    with tempfile.TemporaryDirectory(prefix="coursekit-pages-") as folder:
+        _write_kernel_spec(Path(folder))
+
+        async def one(page: Page) -> str | None:
+            async with places:
+                return await _run(page, store, Path(folder), report=report)
+
+        failures = await asyncio.gather(*(one(page) for page in pages if not page.alone))
+        for page in pages:
+            if page.alone:
+                failures.append(await one(page))
+    return [failure for failure in failures if failure]
+
+
+async def _run(page: Page, store: Path, folder: Path, *, report: Report) -> str | None:
+    """Run one page and keep its outputs; return None, or the text of its failure."""
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+    started = time.monotonic()
+    try:
+        await _execute(page.notebook, folder)
+    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+        report(f"FAILED  {page.name}  after {time.monotonic() - started:.1f} s")
+        return _failure(page, error)
+    _keep(page, store)
+    report(f"ran  {page.name}  {time.monotonic() - started:.1f} s")
+    return None
+
+
+async def _execute(notebook: NotebookNode, folder: Path) -> None:
+    from jupyter_client.kernelspec import KernelSpecManager
+    from jupyter_client.manager import AsyncKernelManager
+    from nbclient import NotebookClient
+
+    specs = KernelSpecManager(kernel_dirs=[str(folder / "kernels")], ensure_native_kernel=False)
+    manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=specs)
+    with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as place:
+        client = NotebookClient(notebook, km=manager, timeout=300, resources={"metadata": {"path": place}})
+        # A kernel on this machine's own loopback: its warning about plain TCP is noise here.
+        client.extra_arguments = ["--Application.log_level=40"]
+        try:
+            await client.async_execute(env=_environment(folder), cleanup_kc=False)
+        finally:
+            if manager.has_kernel:
+                await client._async_cleanup_kernel()
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """Return the environment of a page's kernel: without the settings of the person who builds."""
+    return os.environ | {
+        "IPYTHONDIR": str(folder / "ipython"),
+        "PYTHONHASHSEED": "0",
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        # TensorFlow's C++ notes about the machine ("oneDNN is on", "no CUDA") are not part of a page.
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "JUPYTER_PLATFORM_DIRS": "1",
+    }
+
+
+def _write_kernel_spec(folder: Path) -> None:
+    """Write a kernel spec whose Python is this one: a registered "python3" may be another environment's."""
+    from ipykernel.kernelspec import write_kernel_spec
+
+    (folder / "kernels").mkdir()
+    write_kernel_spec(str(folder / "kernels" / "python3"))
+
+
+def _keep(page: Page, store: Path) -> None:
+    """Store the code cells with their outputs under the page's key, all at once or not at all."""
+    import nbformat
+
+    cells = [cell for cell in page.notebook.cells if cell.cell_type == "code"]
+    kept = nbformat.v4.new_notebook(cells=cells)
+    half = store / f".{page.key}.part"
+    half.write_text(nbformat.writes(kept), encoding="utf-8")
+    half.replace(store / f"{page.key}.ipynb")
+
+
+def _failure(page: Page, error: Exception) -> str:
+    cells = page.notebook.cells
+    codes = [i for i, cell in enumerate(cells) if cell.cell_type == "code"]
+    # The failing cell is the last begun: nbclient leaves a trace of the time in every cell it begins.
+    begun = [i for i in codes if cells[i].metadata.get("execution")] or codes[:1]
+    line = page.notebook.metadata["source_map"][begun[-1]] + 1
+    where = f"{page.name}.md:{line}, code cell {codes.index(begun[-1]) + 1} of {len(codes)}"
+    return f"{where} failed\n{_ANSI.sub('', str(error)).strip()}"
+
+
+def _dependencies(source: str, package: Path | None) -> Iterable[str]:
+    """Yield a line for each file and each distribution that the cells depend on."""
+    folder = package or Path(__file__).parents[1]
+    for path in _files(source, folder):
+        yield f"{path.relative_to(folder)} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+    for name in sorted(set(re.findall(r"^\s*(?:import|from)\s+(\w+)", source, re.MULTILINE))):
+        try:
+            yield f"{name} {version(_DISTRIBUTIONS.get(name, name))}"
+        except PackageNotFoundError:
+            continue
+
+
+def _files(source: str, folder: Path) -> list[Path]:
+    """Return the files of the package in `folder` that `source` uses, directly or through other files of it.
+
+    A sub-package counts as a whole: names are loaded lazily, so that one can reach any module in it.
+    """
+    found: set[Path] = set()
+    texts = [source]
+    while texts:
+        for part in _parts(texts.pop(), folder):
+            inside = part.rglob("*") if part.is_dir() else [part]
+            new = {
+                path for path in inside if path.is_file() and path.suffix in {".py", ".pyi", ".json", ".yml"}
+            }
+            texts += [path.read_text(encoding="utf-8") for path in new - found]
+            found |= new
+    return sorted(found)
+
+
+def _parts(source: str, folder: Path) -> set[Path]:
+    name = folder.name
+    words = set(re.findall(rf"\b{name}\.(\w+)", source))
+    for imported in re.findall(rf"from {name} import ([\w, ]+|\([^)]*\))", source):
+        words |= set(re.findall(r"\w+", imported))
+    parts = {folder / word for word in words if (folder / word).is_dir()}
+    return parts | {folder / f"{word}.py" for word in words if (folder / f"{word}.py").is_file()}
