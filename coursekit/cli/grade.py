@@ -1,5 +1,34 @@
 """The `coursekit grade` command."""
 
+from __future__ import annotations
 
-def grade() -> None:
-    """Not written yet."""
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def grade(
+    assignment: Annotated[str, typer.Argument(help="Name of the exercise, as in source/.")],
+    course: Annotated[Path, typer.Option(help="The course folder.")] = Path("."),
+    student: Annotated[list[str] | None, typer.Option(help="Only this student; may be given again.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Notebooks that run at the same time.")] = 2,
+    report: Annotated[Path | None, typer.Option(help="Write the results here, as JSON.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Grade unchanged submissions again.")] = False,
+    cell_seconds: Annotated[float, typer.Option(min=1, help="Longest time that one cell may run.")] = 60.0,
+) -> None:
+    """Grade the submissions to an exercise, and write scores, feedback and a report."""
+    from coursekit.grading.course import Course
+    from coursekit.grading.pipeline import Options
+    from coursekit.grading.report import write_report
+    from coursekit.grading.run import Limits
+    from coursekit.grading.show import grade_with_progress, print_table
+
+    folder = Course.open(course)
+    limits = Limits(cell_seconds=cell_seconds, notebook_seconds=10 * cell_seconds)
+    options = Options(tuple(student or ()), workers, force, limits)
+    results = grade_with_progress(folder, assignment, options=options)
+    print_table(assignment, results)
+    typer.echo(f"feedback: {folder.root / 'feedback'}   gradebook: {folder.gradebook}")
+    if report:
+        write_report(report, assignment, results=results)

@@ -1,0 +1,10 @@
+from .course import Course as Course
+from .create import init_course as init_course
+from .pipeline import Options as Options
+from .pipeline import grade_assignment as grade_assignment
+from .report import Result as Result
+from .report import write_report as write_report
+from .run import Job as Job
+from .run import Limits as Limits
+from .run import Run as Run
+from .run import run_notebook as run_notebook

@@ -1,0 +1,85 @@
+"""Making a course folder: nbgrader's layout, a configuration that both tools read, and exercises in source/."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from coursekit.errors import InputError
+from coursekit.grading.course import CONFIG_NAME, Course
+from coursekit.grading.nbgrader_tools import generate_assignment
+
+FOLDERS = ("source", "release", "submitted", "autograded", "feedback")
+STUDENTS_HEADER = "id,first_name,last_name,email\n"
+CONFIG = '''"""nbgrader's configuration of this course: `nbgrader` and `coursekit grade` both read it."""
+
+c = get_config()  # noqa: F821
+
+c.CourseDirectory.course_id = "{course_id}"
+c.CourseDirectory.ignore = [".ipynb_checkpoints", "*.pyc", "__pycache__", ".*"]
+
+c.Execute.timeout = 60
+c.Execute.shutdown_kernel = "immediate"  # a kernel that is asked politely takes a second to go
+
+# In nbgrader's own list, and three of ours: forbidden imports say so, a warning on stderr costs nothing, and a
+# test cell that did not run earns nothing.
+c.Autograde.autograde_preprocessors = [
+    "coursekit.grading.preprocessors.BlockForbidden",
+    "nbgrader.preprocessors.Execute",
+    "coursekit.grading.preprocessors.FailClosed",
+    "nbconvert.preprocessors.ClearMetadataPreprocessor",
+    "nbgrader.preprocessors.LimitOutput",
+    "nbgrader.preprocessors.SaveAutoGrades",
+    "nbgrader.preprocessors.AssignLatePenalties",
+    "nbgrader.preprocessors.CheckCellMetadata",
+]
+
+# A student's page shows neither the source nor the output of hidden tests.
+c.GenerateFeedback.preprocessors = [
+    "nbgrader.preprocessors.GetGrades",
+    "coursekit.grading.feedback.HideHiddenTests",
+    "nbconvert.preprocessors.CSSHTMLHeaderPreprocessor",
+]
+'''
+
+
+def init_course(root: str | Path, *, sources: Sequence[Path], course_id: str = "") -> Course:
+    """Make a course folder with the exercises of `sources` released, or add them to one that is there.
+
+    What lies there already is kept: submissions, grades, roster and a changed configuration.
+
+    Args:
+        sources: exercise files `solutions/<slug>.py`.
+    Raises: InputError if the folder holds something else, or a source is wrong.
+    """
+    root = Path(root).expanduser().resolve()
+    if root.is_dir() and any(root.iterdir()) and not (root / CONFIG_NAME).is_file():
+        raise InputError(f"{root} is not empty and no course folder", fix="choose a new folder")
+    for folder in FOLDERS:
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    _write_new(root / CONFIG_NAME, CONFIG.replace("{course_id}", course_id or root.name))
+    _write_new(root / "students.csv", STUDENTS_HEADER)
+    course = Course(root)
+    for source in sources:
+        add_exercise(course, source)
+    return course
+
+
+def add_exercise(course: Course, source: Path) -> bool:
+    """Build an exercise into source/<slug>/ and release it; return whether anything changed."""
+    from coursekit.notebooks.build import instructor_notebook, notebook_text
+    from coursekit.notebooks.source import read_source
+
+    exercise = read_source(source)
+    path, text = course.source(exercise.slug), notebook_text(instructor_notebook(exercise))
+    if path.is_file() and path.read_text("utf-8") == text and course.release(exercise.slug).is_file():
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, "utf-8")
+    generate_assignment(course, exercise.slug)
+    return True
+
+
+def _write_new(path: Path, text: str) -> None:
+    if not path.exists():
+        path.write_text(text, "utf-8")

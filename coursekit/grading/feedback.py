@@ -1,0 +1,62 @@
+"""Feedback: what a student may see of the graded notebook, as nbgrader's HTML page."""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+from nbconvert.preprocessors import Preprocessor
+from nbgrader.preprocessors import ClearHiddenTests
+from nbgrader.utils import is_grade
+
+from coursekit.grading.course import Course
+from coursekit.grading.nbgrader_tools import generate_feedback
+from coursekit.grading.record import replace_text
+
+# HTML, JavaScript and SVG of a student's could run in the instructor's browser; text and pixels cannot.
+SHOWN = ("text/plain", "image/png", "image/jpeg")
+
+
+class HideHiddenTests(Preprocessor):
+    """Takes the source and the output of hidden tests out of a graded notebook. nbgrader preprocessor."""
+
+    def preprocess(self, nb: Any, resources: dict) -> tuple[Any, dict]:
+        """Return the notebook with hidden tests reduced to their first line and their points."""
+        clear = ClearHiddenTests(parent=self)
+        for cell in nb.cells:
+            removed = cell.cell_type == "code" and clear._remove_hidden_test_region(cell)
+            if removed and is_grade(cell):
+                cell.outputs = [_points(cell)]
+            elif cell.cell_type == "code":
+                cell.outputs = [_plain(output) for output in cell.outputs]
+        return nb, resources
+
+
+def write_feedback(course: Course, assignment: str, *, student: str) -> None:
+    """Write the student's page from the autograded notebook and the gradebook."""
+    generate_feedback(course, assignment, student=student)
+
+
+def write_rejection(course: Course, assignment: str, *, student: str, reason: str) -> None:
+    """Write a page that says why the submission was not graded."""
+    title = html.escape(f"{assignment}: not graded")
+    page = (
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title></head>\n'
+        f"<body><h1>{title}</h1>\n<p>{html.escape(reason)}</p>\n"
+        "<p>Submit the notebook again; what counts is the last submission.</p></body></html>\n"
+    )
+    replace_text(course.feedback(student, assignment), page)
+
+
+def _points(cell: Any) -> Any:
+    from nbformat.v4 import new_output
+
+    words = cell.metadata.nbgrader
+    score = "not graded" if words.get("score") is None else f"{words['score']:g} of {words['points']:g} points"
+    return new_output("stream", name="stdout", text=f"hidden tests: {score}\n")
+
+
+def _plain(output: Any) -> Any:
+    if "data" in output:
+        output.data = {kind: value for kind, value in output.data.items() if kind in SHOWN}
+    return output

@@ -1,0 +1,171 @@
+"""Intake: reads a submission without trusting it, and either accepts it or says why not."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from coursekit.errors import CoursekitError
+from coursekit.grading.course import Course
+
+MAX_BYTES = 64 * 2**20
+
+
+class RejectedError(CoursekitError):
+    """A submission that cannot be graded; the message is the reason, for student and instructor."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """The bytes of one submitted notebook and what lies beside it."""
+
+    student: str
+    data: bytes
+    timestamp: str | None = None
+    flags: tuple[str, ...] = ()
+
+    @property
+    def sha256(self) -> str:
+        """Hash of all that a grade depends on from the student's side."""
+        return hashlib.sha256(self.data + (self.timestamp or "").encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The text of one cell of the student's that carries a grade_id."""
+
+    source: str
+    cell_type: str
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a submitted notebook holds: cells by grade_id in its order, and how many others."""
+
+    by_id: dict[str, list[Answer]] = field(default_factory=dict)
+    order: tuple[str, ...] = ()
+
+
+def read_submission(course: Course, assignment: str, *, student: str) -> Submission:
+    """Return what `student` handed in for `assignment`, links not followed.
+
+    Raises: RejectedError if there is no regular notebook file of bearable size.
+    """
+    folder = course.submitted(student, assignment)
+    for part in (folder.parent, folder):
+        if part.is_symlink():
+            raise RejectedError(f"{part.name} is a link, and links are not followed")
+    if not folder.is_dir():
+        raise RejectedError(f"missing: there is no folder submitted/{student}/{assignment}")
+    path, flags = _find_notebook(folder, assignment)
+    others = [p.name for p in folder.iterdir() if p != path and p.name != "timestamp.txt"]
+    flags += [f"extra_files:{len(others)}"] if others else []
+    return Submission(student, _read_regular(path), _timestamp(folder), tuple(flags))
+
+
+def fingerprint(course: Course, assignment: str, *, student: str) -> str:
+    """Return a hash of what a student handed in; of the reason, where it cannot be read."""
+    try:
+        return read_submission(course, assignment, student=student).sha256
+    except RejectedError as error:
+        return hashlib.sha256(f"rejected: {error}".encode()).hexdigest()
+
+
+def parse_answers(data: bytes) -> Answers:
+    """Return the cells of a submitted notebook that carry a grade_id.
+
+    Raises: RejectedError if the bytes are empty, no JSON, or no notebook. Never anything else.
+    """
+    by_id: dict[str, list[Answer]] = {}
+    order = []
+    for cell in _cells(_load(data)):
+        grade_id = _grade_id(cell)
+        if grade_id is not None:
+            answer = Answer(_text(cell.get("source", cell.get("input"))), str(cell.get("cell_type")))
+            by_id.setdefault(grade_id, []).append(answer)
+            order.append(grade_id)
+    return Answers(by_id, tuple(order))
+
+
+def _find_notebook(folder: Path, assignment: str) -> tuple[Path, list[str]]:
+    wanted = folder / f"{assignment}.ipynb"
+    if wanted.is_symlink() or wanted.exists():
+        return wanted, []
+    others = sorted(p for p in folder.iterdir() if p.suffix == ".ipynb")
+    # A browser renames a second download to "name (1).ipynb"; one notebook leaves no doubt about which is meant.
+    if len(others) == 1:
+        return others[0], [f"renamed_file:{others[0].name}"]
+    found = ", ".join(p.name for p in others) or "no notebook"
+    raise RejectedError(f"missing: expected {assignment}.ipynb, found {found}")
+
+
+def _read_regular(path: Path) -> bytes:
+    # O_NONBLOCK: opening a FIFO would wait for ever; O_NOFOLLOW: a link may point at another's work.
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except OSError as error:
+        reason = "a link" if path.is_symlink() else error.strerror
+        raise RejectedError(f"{path.name} cannot be read: {reason}") from error
+    with open(descriptor, "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise RejectedError(f"{path.name} is not a regular file")
+        if status.st_size > MAX_BYTES:
+            megabytes = status.st_size // 2**20
+            raise RejectedError(
+                f"{path.name} has {megabytes} MiB, more than {MAX_BYTES // 2**20}: clear its outputs"
+            )
+        return file.read(MAX_BYTES)
+
+
+def _timestamp(folder: Path) -> str | None:
+    try:
+        return _read_regular(folder / "timestamp.txt")[:100].decode().strip() or None
+    except (RejectedError, UnicodeDecodeError):
+        return None
+
+
+def _load(data: bytes) -> dict[str, Any]:
+    if not data.strip():
+        raise RejectedError("not a notebook: the file is empty")
+    try:
+        notebook = json.loads(data)
+    except RecursionError:
+        raise RejectedError("not a notebook: nested too deeply") from None
+    except ValueError as error:  # JSON and Unicode errors, and integers too long to convert
+        raise RejectedError(f"not a notebook: not valid JSON ({str(error)[:100]})") from None
+    if not isinstance(notebook, dict):
+        raise RejectedError("not a notebook: JSON, but no object with cells")
+    return notebook
+
+
+def _cells(notebook: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    # Format 3 keeps its cells in worksheets, and calls the source of code `input`.
+    worksheets = notebook.get("worksheets")
+    sheets = worksheets if isinstance(worksheets, list) else [notebook]
+    lists = [sheet.get("cells") for sheet in sheets if isinstance(sheet, dict)]
+    if not any(isinstance(cells, list) for cells in lists):
+        raise RejectedError("not a notebook: JSON without a list of cells")
+    for cells in lists:
+        yield from (cell for cell in (cells if isinstance(cells, list) else []) if isinstance(cell, dict))
+
+
+def _grade_id(cell: dict[str, Any]) -> str | None:
+    metadata = cell.get("metadata")
+    nbgrader = metadata.get("nbgrader") if isinstance(metadata, dict) else None
+    grade_id = nbgrader.get("grade_id") if isinstance(nbgrader, dict) else None
+    return grade_id if isinstance(grade_id, str) else None
+
+
+def _text(source: object) -> str:
+    if isinstance(source, list):
+        source = "".join(part for part in source if isinstance(part, str))
+    text = source if isinstance(source, str) else ""
+    # A lone surrogate is valid JSON, and no kernel message or file can carry it.
+    return text.encode("utf-8", "replace").decode("utf-8").replace("\r\n", "\n")

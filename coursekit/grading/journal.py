@@ -1,0 +1,100 @@
+"""The journal: which submission was graded from which bytes. A table in the gradebook's own SQLite file.
+
+It lies there so that a grade and the note that it was given are written in one transaction. Reading it needs
+nothing but the standard library: a run with nothing to do loads neither nbgrader nor a kernel client.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from coursekit.grading.report import Result, total
+from coursekit.notebooks.scoring import CellScore
+
+# What grading itself would score differently from now on gets a new number here: old grades are then stale.
+PIPELINE = "1"
+
+CREATE = (
+    "CREATE TABLE IF NOT EXISTS coursekit_journal (assignment TEXT NOT NULL, student TEXT NOT NULL, "
+    "submission TEXT NOT NULL, version TEXT NOT NULL, result TEXT NOT NULL, "
+    "graded_at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP, PRIMARY KEY (assignment, student))",
+    "CREATE TABLE IF NOT EXISTS coursekit_exercise (assignment TEXT PRIMARY KEY, version TEXT NOT NULL)",
+)
+STAMP = "INSERT OR REPLACE INTO coursekit_exercise (assignment, version) VALUES (:assignment, :version)"
+UPSERT = (
+    "INSERT OR REPLACE INTO coursekit_journal (assignment, student, submission, version, result) "
+    "VALUES (:assignment, :student, :submission, :version, :result)"
+)
+
+_BY_HAND = """
+SELECT submitted_assignment.student_id, base_cell.name, grade.manual_score, grade.extra_credit
+FROM grade
+JOIN base_cell ON base_cell.id = grade.cell_id
+JOIN submitted_notebook ON submitted_notebook.id = grade.notebook_id
+JOIN submitted_assignment ON submitted_assignment.id = submitted_notebook.assignment_id
+JOIN assignment ON assignment.id = submitted_assignment.assignment_id
+WHERE assignment.name = ? AND (grade.manual_score IS NOT NULL OR grade.extra_credit IS NOT NULL)
+"""
+
+
+def row(assignment: str, result: Result, *, submission: str, version: str) -> dict[str, Any]:
+    """Return the parameters of UPSERT for a graded submission."""
+    return {
+        "assignment": assignment,
+        "student": result.student,
+        "submission": submission,
+        "version": version,
+        "result": json.dumps(result.to_dict()),
+    }
+
+
+def read(gradebook: Path, assignment: str) -> dict[str, tuple[str, str, Result]]:
+    """Return student -> (hash of the submission, version of the exercise, result) of earlier runs."""
+    rows = _query(gradebook, "coursekit_journal", _JOURNAL, assignment)
+    return {
+        student: (submission, version, Result.from_dict(json.loads(result)))
+        for student, submission, version, result in rows
+    }
+
+
+def stamped_version(gradebook: Path, assignment: str) -> str | None:
+    """Return the version of the exercise that the gradebook's cells come from, or None."""
+    query = "SELECT version FROM coursekit_exercise WHERE assignment = ?"
+    rows = _query(gradebook, "coursekit_exercise", query, assignment)
+    return rows[0][0] if rows else None
+
+
+def by_hand(gradebook: Path, assignment: str) -> dict[tuple[str, str], tuple[float | None, float]]:
+    """Return (student, grade_id) -> (manual score or None, extra credit) where a person gave one."""
+    rows = _query(gradebook, "grade", _BY_HAND, assignment)
+    return {(student, cell): (manual, extra or 0.0) for student, cell, manual, extra in rows}
+
+
+def with_hand_grades(result: Result, hand: dict[tuple[str, str], tuple[float | None, float]]) -> Result:
+    """Return the result with a person's scores in place of ours, as the gradebook counts them."""
+    if result.status == "failed":
+        return result
+    cells = tuple(_by_hand(cell, *hand.get((result.student, cell.grade_id), (None, 0.0))) for cell in result.cells)
+    return replace(result, cells=cells, score=total(cells)[0])
+
+
+def _by_hand(cell: CellScore, manual: float | None, extra: float) -> CellScore:
+    if manual is not None:
+        return replace(cell, score=manual + extra, status="manual", message="graded by hand")
+    return replace(cell, score=(cell.score or 0.0) + extra) if extra else cell
+
+
+_JOURNAL = "SELECT student, submission, version, result FROM coursekit_journal WHERE assignment = ?"
+
+
+def _query(gradebook: Path, table: str, query: str, assignment: str) -> list[tuple]:
+    if not gradebook.is_file():
+        return []
+    with closing(sqlite3.connect(f"{gradebook.as_uri()}?mode=ro", uri=True)) as connection:
+        there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", [table]).fetchone()
+        return connection.execute(query, [assignment]).fetchall() if there else []

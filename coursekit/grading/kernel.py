@@ -1,0 +1,130 @@
+"""The client that runs cells in a kernel and bounds what comes back. Importing it loads nbclient."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+
+from coursekit.grading.run import CellState, Limits
+
+TIMEOUT_NAME = "CellTimeoutError"
+
+
+class BoundedClient(NotebookClient):
+    """A notebook client that goes on after errors and timeouts and keeps a bounded amount of output."""
+
+    def __init__(self, nb: Any, limits: Limits, **options: Any) -> None:
+        super().__init__(nb, **options)
+        self.limits = limits
+        self._kept: dict[int, list[int]] = {}
+        self._timed_out = False
+
+    async def run_cell(self, cell: Any, index: int) -> CellState:
+        """Execute one code cell and return what became of it; outputs are put into the cell."""
+        cell.outputs, cell.execution_count, self._timed_out = [], None, False
+        try:
+            await self.async_execute_cell(cell, index, execution_count=self.code_cells_executed + 1)
+        except DeadKernelError:
+            cell.outputs.append(_error("DeadKernelError", "the kernel died in this cell"))
+            return "died"
+        except CellTimeoutError:
+            # Interrupted, and still not answering: nothing after it can run.
+            cell.outputs.append(_error(TIMEOUT_NAME, "stopped: it ran too long and could not be interrupted"))
+            return "died"
+        _join_streams(cell)
+        if self._timed_out:
+            cell.outputs.append(_error(TIMEOUT_NAME, f"stopped after {self.timeout} seconds"))
+            return "timeout"
+        return "error" if any(output.output_type == "error" for output in cell.outputs) else "ok"
+
+    def note_reply(self, *, execute_reply: dict[str, Any], cell: Any, **_: Any) -> None:
+        """Make sure that an error the kernel replied with also stands in the cell's outputs."""
+        content = execute_reply["content"]
+        if content.get("ename") == TIMEOUT_NAME and "traceback" in content and not content["traceback"]:
+            self._timed_out = True
+        elif content.get("status") == "error" and not any(o.output_type == "error" for o in cell.outputs):
+            # A student may switch tracebacks off; the failure still has to be seen.
+            cell.outputs.append(_error(str(content.get("ename")), str(content.get("evalue"))))
+
+    def output(self, outs: list, msg: dict[str, Any], display_id: str | None, cell_index: int) -> Any:
+        """Keep one output unless the cell has used up its share."""
+        kept, size = self._kept.setdefault(cell_index, [0, 0]), _size(msg["content"])
+        kept[0] += size
+        kept[1] += 1
+        # A short last value is kept in any case: it may be the points of the cell.
+        value = msg["msg_type"] == "execute_result" and size < 1000
+        if value or (kept[0] <= self.limits.output_bytes and kept[1] <= self.limits.output_pieces):
+            return super().output(outs, msg, display_id, cell_index)
+        if msg["msg_type"] == "error":
+            outs.append(_error(str(msg["content"].get("ename"))[:200], str(msg["content"].get("evalue"))[:1000]))
+        elif not any(o.get("name") == "stdout" and o.text == CUT for o in outs[-1:]):
+            outs.append(nbformat.v4.new_output("stream", name="stdout", text=CUT))
+        return None
+
+    def handle_comm_msg(self, outs: list, msg: dict, cell_index: int) -> None:
+        """Ignore widgets: they carry no points, and their state is not bounded."""
+
+    def _update_display_id(self, display_id: str, msg: dict[str, Any]) -> None:
+        """Ignore updates of earlier outputs, for the same reason."""
+
+
+CUT = "\n... output cut off: too much ...\n"
+
+
+def make_client(notebook: bytes, limits: Limits, *, box: Path) -> BoundedClient:
+    """Return a client, its kernel not started yet, whose sockets lie beside `box` rather than on TCP ports."""
+    nb = nbformat.from_dict(json.loads(notebook))
+    # Files instead of ports: no two kernels can be given the same one.
+    manager = AsyncKernelManager(
+        kernel_name=nb.metadata.get("kernelspec", {}).get("name", "python3"),
+        transport="ipc",
+        connection_file=str(box.parent / "k.json"),
+    )
+    client = BoundedClient(
+        nb,
+        limits,
+        km=manager,
+        allow_errors=True,
+        interrupt_on_timeout=True,
+        error_on_timeout={"ename": TIMEOUT_NAME, "evalue": "", "traceback": []},
+        raise_on_iopub_timeout=True,
+        iopub_timeout=10,
+        startup_timeout=round(limits.start_seconds),
+        shutdown_kernel="immediate",
+        record_timing=False,
+        skip_cells_with_tag="",
+    )
+    client.on_cell_executed = client.note_reply
+    return client
+
+
+def _error(name: str, value: str) -> Any:
+    return nbformat.v4.new_output("error", ename=name, evalue=value, traceback=[f"{name}: {value}"])
+
+
+def _size(content: dict[str, Any]) -> int:
+    data = content.get("data")
+    values = list(data.values()) if isinstance(data, dict) else []
+    values += [content.get("text", ""), content.get("evalue", ""), *content.get("traceback", [])]
+    return sum(len(value) if isinstance(value, str) else len(str(value)) for value in values)
+
+
+def _join_streams(cell: Any) -> None:
+    # nbclient's own joining also plays back \b and \r, in quadratic time: a student's print could stop us.
+    joined: list[Any] = []
+    for output in cell.outputs:
+        same = joined and output.output_type == "stream" == joined[-1][0].output_type
+        if same and joined[-1][0].name == output.name:
+            joined[-1].append(output)
+        else:
+            joined.append([output])
+    for group in joined:
+        if len(group) > 1:
+            group[0].text = "".join(output.text for output in group)
+    cell.outputs = [group[0] for group in joined]

@@ -1,0 +1,78 @@
+"""nbgrader's own converters, called on a course folder with the folder's own configuration."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from coursekit.errors import CoursekitError, require
+from coursekit.grading.course import CONFIG_NAME, Course
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from traitlets.config import Config
+
+
+class NbgraderError(CoursekitError):
+    """nbgrader refused; the message holds what it said."""
+
+
+def load_config(course: Course) -> Config:
+    """Return the course's nbgrader_config.py as nbgrader itself would read it."""
+    require("nbgrader", extra="grading")
+    from traitlets.config.loader import PyFileConfigLoader
+
+    return PyFileConfigLoader(CONFIG_NAME, path=str(course.root)).load_config()
+
+
+def generate_assignment(course: Course, assignment: str) -> None:
+    """Write release/ and the gradebook's cells from the source notebook, as `nbgrader generate_assignment`."""
+    require("nbgrader", extra="grading")
+    from nbgrader.converters import GenerateAssignment
+
+    _convert(GenerateAssignment, course, assignment, "*")
+
+
+def generate_feedback(course: Course, assignment: str, *, student: str) -> None:
+    """Write feedback/<student>/<assignment>/ from the autograded notebook, as `nbgrader generate_feedback`."""
+    require("nbgrader", extra="grading")
+    from nbgrader.converters import GenerateFeedback
+
+    _convert(GenerateFeedback, course, assignment, student)
+
+
+def _convert(converter: Any, course: Course, assignment: str, student: str) -> None:
+    from nbgrader.coursedir import CourseDirectory
+
+    config = load_config(course)
+    folder = CourseDirectory(
+        config=config, root=str(course.root), assignment_id=assignment, student_id=student, notebook_id="*"
+    )
+    with _collected_log() as lines:
+        app = converter(coursedir=folder, config=config, force=True, log=logging.getLogger("coursekit.nbgrader"))
+        try:
+            app.start()
+        except Exception as error:
+            said = "; ".join(lines[-3:]) or str(error)
+            raise NbgraderError(f"nbgrader's {converter.__name__} failed on {assignment}: {said}") from error
+
+
+@contextmanager
+def _collected_log() -> Iterator[list[str]]:
+    """Catch what nbgrader logs: it is shown if it fails and is noise if it does not."""
+    lines: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.levelno >= logging.ERROR:
+                lines.append(record.getMessage().strip().splitlines()[-1][:300])
+
+    logger, handler = logging.getLogger("coursekit.nbgrader"), Collector()
+    logger.propagate = False
+    logger.addHandler(handler)
+    try:
+        yield lines
+    finally:
+        logger.removeHandler(handler)

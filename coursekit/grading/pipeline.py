@@ -1,0 +1,109 @@
+"""The pipeline: what has to be graded, by whom it is run, and the results in order.
+
+The main process reads, scores and writes (see `session`); only `run_notebook` goes to the workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+from coursekit.grading import journal
+from coursekit.grading.course import Course
+from coursekit.grading.intake import fingerprint
+from coursekit.grading.report import Result
+from coursekit.grading.run import Limits
+from coursekit.grading.template import exercise_version
+
+OnResult = Callable[[Result, bool], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to grade: which students (all if empty), how many at once, whether again, within which limits."""
+
+    students: Sequence[str] = ()
+    workers: int = 1
+    force: bool = False
+    limits: Limits = field(default_factory=Limits)
+
+
+def grade_assignment(
+    course: Course,
+    assignment: str,
+    *,
+    options: Options | None = None,
+    executor: Executor | None = None,
+    on_result: OnResult | None = None,
+) -> list[Result]:
+    """Grade the submissions to an assignment and return a result for each, in the order of the students.
+
+    Args:
+        executor: carries the runs; by default threads, each of which waits for one kernel.
+        on_result: called with each result as it comes, and whether it was kept from an earlier run.
+    Raises: InputError if the assignment is not there.
+    """
+    options = options or Options()
+    course.require(assignment)
+    students = list(dict.fromkeys(options.students)) or course.students(assignment)
+    kept = {} if options.force else unchanged(course, assignment, students=students)
+    for result in kept.values() if on_result else ():
+        on_result(result, True)
+    todo = [student for student in students if student not in kept]
+    fresh = _grade(course, assignment, todo, options, executor, on_result) if todo else {}
+    return [(kept | fresh)[student] for student in students]
+
+
+def unchanged(course: Course, assignment: str, *, students: Iterable[str]) -> dict[str, Result]:
+    """Return the results of earlier runs that still hold: same submission, same exercise, same pipeline.
+
+    Loads nothing but the standard library, so that a run with nothing to do takes no time.
+    """
+    version = exercise_version(course, assignment)
+    earlier = journal.read(course.gradebook, assignment)
+    hand = journal.by_hand(course.gradebook, assignment)
+    results = {}
+    for student in students:
+        submission, graded_version, result = earlier.get(student, ("", "", None))
+        # The page is written last: where it is missing, the run that gave the score was killed before its end.
+        complete = result and graded_version == version and course.feedback(student, assignment).is_file()
+        if complete and submission == fingerprint(course, assignment, student=student):
+            results[student] = journal.with_hand_grades(result, hand)
+    return results
+
+
+def _grade(
+    course: Course,
+    assignment: str,
+    todo: list[str],
+    options: Options,
+    executor: Executor | None,
+    on_result: OnResult | None,
+) -> dict[str, Result]:
+    from coursekit.grading.session import Session
+
+    results = {}
+    with ExitStack() as stack:
+        session = stack.enter_context(Session(course, assignment, options=options))
+        pool = executor or stack.enter_context(ThreadPoolExecutor(options.workers))
+        stack.enter_context(_kernels_die_with_us())
+        for result in session.grade(todo, pool):
+            results[result.student] = result
+            if on_result:
+                on_result(result, False)
+    return results
+
+
+@contextmanager
+def _kernels_die_with_us():
+    """On an interrupt, kill the kernels that run, so that the threads which wait for them end at once."""
+    try:
+        yield
+    except BaseException:
+        import psutil
+
+        for child in psutil.Process().children(recursive=True):
+            child.kill()
+        raise

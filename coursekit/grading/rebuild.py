@@ -1,0 +1,102 @@
+"""Rebuild: the released notebook with its hidden tests, and the student's answers put in; nothing else."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+from coursekit.grading.intake import Answer, Answers, RejectedError
+
+Cell = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Template:
+    """What an assignment's notebook is before anybody answers.
+
+    notebook: the released cells, with hidden tests in the test cells and stubs in the solution cells.
+    released: grade_id -> the text that the student was given in that cell.
+    """
+
+    notebook: dict[str, Any]
+    released: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """The notebook to run, the grade_ids left as the stub, and what was odd about the submission."""
+
+    notebook: dict[str, Any]
+    unanswered: frozenset[str]
+    flags: tuple[str, ...]
+
+
+def rebuild(template: Template, answers: Answers) -> Rebuilt:
+    """Return the template with each solution cell's text taken from the student.
+
+    Deleted cells stay stubs, reordered ones stand where they belong, test cells are always the template's.
+    Raises: RejectedError if not one cell of the assignment is there: this is another notebook.
+    """
+    if not set(answers.by_id) & set(template.released):
+        raise RejectedError("wrong notebook: it has none of this assignment's cells")
+    notebook = copy.deepcopy(template.notebook)
+    unanswered, flags = set(), _order_flags(template, answers)
+    for cell in notebook["cells"]:
+        grade_id = grade_id_of(cell)
+        if grade_id is None:
+            continue
+        given, released = answers.by_id.get(grade_id, []), template.released[grade_id]
+        flags += _cell_flags(cell, given, released)
+        if is_solution(cell):
+            cell["source"] = _chosen(given, released)
+            if _same(cell["source"], released):
+                unanswered.add(grade_id)
+    return Rebuilt(notebook, frozenset(unanswered), tuple(flags))
+
+
+def grade_id_of(cell: Cell) -> str | None:
+    """Return the grade_id of a cell of the template, or None."""
+    return cell["metadata"].get("nbgrader", {}).get("grade_id")
+
+
+def is_solution(cell: Cell) -> bool:
+    """Return whether the student writes this cell."""
+    return bool(cell["metadata"].get("nbgrader", {}).get("solution"))
+
+
+def is_grade(cell: Cell) -> bool:
+    """Return whether this cell carries points."""
+    return bool(cell["metadata"].get("nbgrader", {}).get("grade"))
+
+
+def _chosen(given: list[Answer], released: str) -> str:
+    # Of copies the last one counts, as it would in the student's own run, unless it is an untouched stub.
+    written = [answer.source for answer in given if not _same(answer.source, released)]
+    return written[-1] if written else released
+
+
+def _cell_flags(cell: Cell, given: list[Answer], released: str) -> list[str]:
+    grade_id = grade_id_of(cell)
+    if not given:
+        return [f"missing_cell:{grade_id}"]
+    flags = [f"duplicate_cell:{grade_id}"] if len(given) > 1 else []
+    if any(answer.cell_type != cell["cell_type"] for answer in given):
+        flags.append(f"retyped_cell:{grade_id}")
+    if not is_solution(cell) and any(not _same(answer.source, released) for answer in given):
+        flags.append(f"changed_cell:{grade_id}")
+    return flags
+
+
+def _order_flags(template: Template, answers: Answers) -> list[str]:
+    positions = {grade_id: i for i, grade_id in enumerate(template.released)}
+    seen = [positions[grade_id] for grade_id in dict.fromkeys(answers.order) if grade_id in positions]
+    unknown = [grade_id for grade_id in answers.by_id if grade_id not in positions]
+    flags = [f"unknown_cells:{len(unknown)}"] if unknown else []
+    return flags + ([] if seen == sorted(seen) else ["reordered_cells"])
+
+
+def _same(left: str, right: str) -> bool:
+    return [line.rstrip() for line in left.strip().split("\n")] == [
+        line.rstrip() for line in right.strip().split("\n")
+    ]

@@ -1,0 +1,129 @@
+"""Record: the one writer. Scores go into nbgrader's gradebook and the journal in one transaction a submission."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from coursekit.errors import require
+from coursekit.grading import journal
+from coursekit.grading.course import Course
+from coursekit.grading.nbgrader_tools import load_config
+from coursekit.grading.report import Result
+
+
+class Recorder:
+    """Writes results of one assignment into the course's gradebook. Use one, in one process."""
+
+    def __init__(self, course: Course, assignment: str, *, version: str) -> None:
+        nbgrader = require("nbgrader.api", extra="grading")
+        self.course, self.assignment, self.version = course, assignment, version
+        self.config = load_config(course)
+        course_id = self.config.CourseDirectory.get("course_id", "default_course") or "default_course"
+        self.gradebook = nbgrader.Gradebook(f"sqlite:///{course.gradebook}", course_id)
+        with self._transaction():
+            for statement in journal.CREATE:
+                self._execute(statement)
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self.gradebook.close()
+
+    def record(
+        self, result: Result, *, submission: str, timestamp: str | None = None, unanswered: Collection[str] = ()
+    ) -> Result:
+        """Write the scores of a result, and return it with what a person graded by hand put in.
+
+        Manual scores, extra credit and comments stay as they are.
+
+        Args:
+            submission: hash of what was graded. timestamp: when it was handed in, as nbgrader writes it.
+            unanswered: solution cells left as released.
+        """
+        book = self.gradebook
+        book.update_or_create_student(result.student)
+        stamp = {} if timestamp is None else {"timestamp": timestamp}
+        with book.db.no_autoflush:  # nbgrader fills a new submission before it adds it to the session
+            book.update_or_create_submission(self.assignment, result.student, **stamp)
+        with self._transaction():
+            self._write_scores(result)
+            self._write_comments(result, unanswered)
+            self._write_penalty(result.student)
+            self._execute(
+                journal.UPSERT, journal.row(self.assignment, result, submission=submission, version=self.version)
+            )
+        return journal.with_hand_grades(result, journal.by_hand(self.course.gradebook, self.assignment))
+
+    def stamp_exercise(self) -> None:
+        """Note which version of the exercise the gradebook's cells come from."""
+        with self._transaction():
+            self._execute(journal.STAMP, {"assignment": self.assignment, "version": self.version})
+
+    def write_autograded(self, student: str, notebook: dict[str, Any], *, timestamp: str | None) -> None:
+        """Put the executed notebook where the formgrader and the feedback look for it."""
+        path = self.course.autograded(student, self.assignment)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if timestamp is not None:
+            replace_text(path.parent / "timestamp.txt", timestamp + "\n")
+        replace_text(path, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
+
+    def drop_autograded(self, student: str) -> None:
+        """Remove the executed notebook of an earlier submission that another has replaced."""
+        self.course.autograded(student, self.assignment).unlink(missing_ok=True)
+
+    def _write_scores(self, result: Result) -> None:
+        for cell in result.cells:
+            grade = self.gradebook.find_grade(cell.grade_id, self.assignment, self.assignment, result.student)
+            grade.auto_score = cell.score
+            # nbgrader's own rule: a hand-given score is looked at again when the answer was run again.
+            grade.needs_manual_grade = grade.manual_score is not None or cell.score is None
+
+    def _write_comments(self, result: Result, unanswered: Collection[str]) -> None:
+        rejected = result.cells[0].message if result.status == "rejected" and result.cells else None
+        notebook = self.gradebook.find_notebook(self.assignment, self.assignment)
+        for cell in notebook.solution_cells:
+            comment = self.gradebook.find_comment(cell.name, self.assignment, self.assignment, result.student)
+            comment.auto_comment = rejected or ("No response." if cell.name in unanswered else None)
+
+    def _write_penalty(self, student: str) -> None:
+        from nbgrader.preprocessors import AssignLatePenalties
+
+        self.gradebook.db.flush()  # scores are computed by the database, from what was written above
+        submission = self.gradebook.find_submission(self.assignment, student)
+        notebook = self.gradebook.find_submission_notebook(self.assignment, self.assignment, student)
+        self.gradebook.db.refresh(notebook)
+        notebook.late_submission_penalty = None
+        late = submission.total_seconds_late
+        if late > 0:
+            penalties = AssignLatePenalties(config=self.config)
+            penalties.init_plugin()
+            penalty = penalties.plugin_inst.late_submission_penalty(student, notebook.score, late)
+            if penalty is not None:
+                notebook.late_submission_penalty = penalties._check_late_penalty(notebook, penalty)
+
+    def _execute(self, statement: str, values: dict[str, Any] | None = None) -> None:
+        from sqlalchemy import text
+
+        self.gradebook.db.execute(text(statement), values or {})
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            yield
+            self.gradebook.db.commit()
+        except BaseException:
+            self.gradebook.db.rollback()
+            raise
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all, over a read-only one too."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+

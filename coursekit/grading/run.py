@@ -1,0 +1,129 @@
+"""Run: a notebook's bytes in, the executed notebook's bytes and what each cell did out.
+
+`run_notebook` is a pure function of its job, picklable both ways, so that any `concurrent.futures.Executor`
+can carry it. It neither knows students nor scores.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from coursekit.errors import CoursekitError
+
+CellState = Literal["ok", "error", "timeout", "died", "not_run"]
+
+
+class KernelStartError(CoursekitError):
+    """No kernel could be started: the grader's fault, not the student's."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of one run: seconds a cell and a whole notebook, bytes and pieces of output a cell."""
+
+    cell_seconds: float = 60.0
+    notebook_seconds: float = 600.0
+    start_seconds: float = 60.0
+    output_bytes: int = 10**6
+    output_pieces: int = 1000
+
+
+@dataclass(frozen=True)
+class Job:
+    """A notebook to run, files to lay beside it (name -> bytes), and what the kernel's environment gets."""
+
+    notebook: bytes
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Run:
+    """The executed notebook, the state of each of its cells, and the seconds it took."""
+
+    notebook: bytes
+    states: tuple[CellState, ...]
+    seconds: float
+
+
+def run_notebook(job: Job) -> Run:
+    """Return the notebook executed in a fresh kernel and a fresh folder.
+
+    A cell that raises, runs too long or kills the kernel is recorded as such; what cannot run any more is
+    "not_run". Raises: KernelStartError if no kernel starts.
+    """
+    start = time.monotonic()
+    # ignore_cleanup_errors: what the student's processes write while we delete must not fail the grading.
+    with tempfile.TemporaryDirectory(prefix="ck-", ignore_cleanup_errors=True) as folder:
+        box = Path(folder, "work")
+        for name, data in job.files.items():
+            target = box / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+        box.mkdir(exist_ok=True)
+        notebook, states = asyncio.run(_execute(job, box))
+    executed = json.dumps(notebook, ensure_ascii=False).encode("utf-8", "replace")
+    return Run(executed, tuple(states), time.monotonic() - start)
+
+
+async def _execute(job: Job, box: Path) -> tuple[dict[str, Any], list[CellState]]:
+    client = await _started(job, box)
+    group = getattr(client.km.provisioner, "pgid", None)
+    try:
+        states = await _run_cells(client, job.limits)
+    finally:
+        with suppress(Exception):  # a kernel that is dead already may fail to shut down in many ways
+            await client._async_cleanup_kernel()
+        _kill_group(group)
+    return client.nb, states
+
+
+async def _started(job: Job, box: Path) -> Any:
+    from coursekit.grading.kernel import make_client
+
+    client = make_client(job.notebook, job.limits, box=box)
+    environment = {**os.environ, "NBGRADER_EXECUTION": "autograde", **job.environment}
+    try:
+        # The kernel's own log lines would mix with the progress display.
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        await client.async_start_new_kernel(cwd=str(box), env=environment, **quiet)
+        await client.async_start_new_kernel_client()
+    except Exception as error:
+        raise KernelStartError(f"no kernel started: {type(error).__name__}: {error}") from error
+    return client
+
+
+async def _run_cells(client: Any, limits: Limits) -> list[CellState]:
+    deadline = time.monotonic() + limits.notebook_seconds
+    states: list[CellState] = []
+    alive = True
+    for index, cell in enumerate(client.nb.cells):
+        left = deadline - time.monotonic()
+        if cell.cell_type != "code":
+            states.append("ok")
+        elif not alive or left <= 0:
+            states.append("not_run")
+        else:
+            client.timeout = max(1, round(min(limits.cell_seconds, left)))
+            states.append(await client.run_cell(cell, index))
+            alive = states[-1] != "died"
+    return states
+
+
+def _kill_group(group: int | None) -> None:
+    # Processes that the student's cells started share the kernel's group, which is not ours.
+    if group is not None and group != os.getpgrp():
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, signal.SIGKILL)

@@ -1,0 +1,150 @@
+"""A session: what the main process does with each submission before and after it is run."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from coursekit.errors import require
+from coursekit.grading.check import score_cells, unscored
+from coursekit.grading.course import Course
+from coursekit.grading.intake import RejectedError, Submission, fingerprint, parse_answers, read_submission
+from coursekit.grading.journal import stamped_version
+from coursekit.grading.nbgrader_tools import generate_assignment
+from coursekit.grading.rebuild import Rebuilt, rebuild
+from coursekit.grading.record import Recorder
+from coursekit.grading.report import Result, total
+from coursekit.grading.run import Job, Run, run_notebook
+from coursekit.grading.template import exercise_version, load_template, sibling_files
+
+if TYPE_CHECKING:
+    from coursekit.grading.pipeline import Options
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """A submission whose notebook is being run."""
+
+    submission: Submission
+    rebuilt: Rebuilt
+    flags: tuple[str, ...]
+
+
+class Session:
+    """Grades submissions to one assignment; a context manager that holds the gradebook open."""
+
+    def __init__(self, course: Course, assignment: str, *, options: Options) -> None:
+        self.course, self.assignment, self.options = course, assignment, options
+        version = exercise_version(course, assignment)
+        stale = stamped_version(course.gradebook, assignment) != version
+        if stale or not course.release(assignment).is_file():
+            generate_assignment(course, assignment)
+        self.template = load_template(course, assignment)
+        self.files = sibling_files(course, assignment)
+        self.recorder = Recorder(course, assignment, version=version)
+        self.recorder.stamp_exercise()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.recorder.close()
+
+    def grade(self, students: Iterable[str], pool: Executor) -> Iterator[Result]:
+        """Yield a result for each student as it is recorded; never raises for the sake of one submission."""
+        running: dict[Future[Run], _Pending] = {}
+        # A few more than workers, so that none waits; not all, so that memory does not grow with the class.
+        window = 2 * self.options.workers
+        for student in students:
+            yield from self._begin(student, pool, running)
+            while len(running) >= window:
+                yield from self._collect(running)
+        while running:
+            yield from self._collect(running)
+
+    def _begin(self, student: str, pool: Executor, running: dict[Future[Run], _Pending]) -> Iterator[Result]:
+        """Hand one submission to the workers, or yield its result if there is nothing to run."""
+        try:
+            submission = read_submission(self.course, self.assignment, student=student)
+            rebuilt = rebuild(self.template, parse_answers(submission.data))
+        except RejectedError as error:
+            yield self._recorded(self._reject, student, str(error))
+            return
+        notebook, flags = _without_forbidden(rebuilt.notebook)
+        job = Job(json.dumps(notebook).encode(), self.files, self.options.limits, self._environment())
+        pending = _Pending(submission, rebuilt, (*submission.flags, *rebuilt.flags, *flags))
+        running[pool.submit(run_notebook, job)] = pending
+
+    def _collect(self, running: dict[Future[Run], _Pending]) -> Iterator[Result]:
+        done, _ = wait(running, return_when=FIRST_COMPLETED)
+        for future in done:
+            pending = running.pop(future)
+            student = pending.submission.student
+            if error := future.exception():
+                yield self._failed(student, error)
+            else:
+                yield self._recorded(self._finish, student, (pending, future.result()))
+
+    def _recorded(self, record: Any, student: str, what: Any) -> Result:
+        try:
+            return record(student, what)
+        except Exception as error:  # one submission that cannot be written must not stop the others
+            return self._failed(student, error)
+
+    def _failed(self, student: str, error: BaseException) -> Result:
+        reason = f"{type(error).__name__}: {error}"[:500]
+        cells = tuple(unscored(self.template.notebook, f"grading failed: {reason}"))
+        return Result(student, "failed", None, total(cells)[1], 0.0, ("grading_failed",), cells)
+
+    def _reject(self, student: str, reason: str) -> Result:
+        from coursekit.grading.feedback import write_rejection
+
+        cells = tuple(unscored(self.template.notebook, reason))
+        result = Result(student, "rejected", *total(cells), 0.0, (f"rejected:{reason}",), cells)
+        write_rejection(self.course, self.assignment, student=student, reason=reason)
+        self.recorder.drop_autograded(student)
+        digest = fingerprint(self.course, self.assignment, student=student)
+        return self.recorder.record(result, submission=digest)
+
+    def _finish(self, student: str, what: tuple[_Pending, Run]) -> Result:
+        from coursekit.grading.feedback import write_feedback
+
+        pending, run = what
+        notebook = json.loads(run.notebook)
+        cells = tuple(score_cells(notebook, run.states, unanswered=pending.rebuilt.unanswered))
+        flags = (*pending.flags, *_run_flags(notebook, run))
+        result = Result(student, "graded", *total(cells), round(run.seconds, 2), flags, cells)
+        # Files first: the transaction that ends in the journal says that everything before it is there.
+        timestamp = pending.submission.timestamp
+        self.recorder.write_autograded(student, notebook, timestamp=timestamp)
+        result = self.recorder.record(
+            result,
+            submission=pending.submission.sha256,
+            timestamp=timestamp,
+            unanswered=pending.rebuilt.unanswered,
+        )
+        write_feedback(self.course, self.assignment, student=student)
+        return result
+
+    def _environment(self) -> dict[str, str]:
+        # Kernels that each take every core slow each other down; they share the machine instead.
+        threads = str(max(1, (os.cpu_count() or 1) // self.options.workers))
+        return {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+
+
+def _without_forbidden(notebook: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    from coursekit.notebooks.forbidden import block_forbidden
+
+    node = require("nbformat", extra="grading").from_dict(notebook)
+    blocked, findings = block_forbidden(node)
+    return blocked, [f"forbidden:{finding.name}:{finding.grade_id}" for finding in findings]
+
+
+def _run_flags(notebook: dict[str, Any], run: Run) -> list[str]:
+    kinds = {"timeout": "timeout", "died": "kernel_died"}
+    pairs = zip(notebook["cells"], run.states, strict=True)
+    return [f"{kinds[state]}:{cell.get('id', '?')}" for cell, state in pairs if state in kinds]
