@@ -1,3 +1,11 @@
+from .communication import plot_bytes_sent as plot_bytes_sent
+from .communication import plot_timeline as plot_timeline
+from .graphs import draw_graph as draw_graph
+from .graphs import node_positions as node_positions
+from .optimization import plot_curves as plot_curves
+from .optimization import plot_gradient_noise as plot_gradient_noise
+from .optimization import plot_loss_surface as plot_loss_surface
+from .optimization import plot_lr_sweep as plot_lr_sweep
 from .style import GREY as GREY
 from .style import PALETTE as PALETTE
 from .style import course_style as course_style
