@@ -1,3 +1,12 @@
+from .communication import Communication as Communication
+from .communication import count_communication as count_communication
+from .communication import ring_bytes_sent as ring_bytes_sent
+from .data_parallel import average_gradients as average_gradients
+from .data_parallel import average_gradients_bucketed as average_gradients_bucketed
+from .data_parallel import broadcast_parameters as broadcast_parameters
+from .data_parallel import replicate as replicate
+from .data_parallel import shard_batch as shard_batch
+from .data_parallel import shard_indices as shard_indices
 from .launch import RankError as RankError
 from .launch import RankFailure as RankFailure
 from .launch import RankTimeoutError as RankTimeoutError

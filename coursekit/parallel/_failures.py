@@ -9,7 +9,7 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..errors import CoursekitError
+from coursekit.errors import CoursekitError
 
 # What a rank raises when another one is gone: a consequence, however early it was noticed.
 _LOST_PEER = re.compile(
@@ -26,7 +26,8 @@ class RankFailure:
     Attributes:
         rank: of the process.
         reason: one line: exception with message, or what killed the process.
-        traceback: of the exception from the user's function on, or where a killed or hanging rank stood; may be empty.
+        traceback: of the exception from the user's function on, or where a killed or hanging rank stood;
+            may be empty.
         time: seconds on the machine's monotonic clock.
         stopped: it had not failed itself; `launch` stopped it because another had.
     """
@@ -97,7 +98,9 @@ class RankTimeoutError(RankError, TimeoutError):
 
 
 def sort_failures(failures: Sequence[RankFailure]) -> list[RankFailure]:
-    """Return failures with the cause first: those that only lost a peer, or were stopped, come after, then by time."""
+    """Return failures with the cause first: those that only lost a peer, or were stopped, come after, then
+    by time.
+    """
     return sorted(
         failures, key=lambda failure: (failure.stopped, failure.lost_peer, failure.time, failure.rank)
     )
@@ -115,7 +118,9 @@ def died(rank: int, exit_code: int, *, stack: str = "", time: float = 0.0) -> Ra
 
 
 def format_stack(dump: str) -> str:
-    """Return the main thread's frames of a faulthandler dump, outermost first: the user's, and the library call they wait in."""
+    """Return the main thread's frames of a faulthandler dump, outermost first: the user's, and the library
+    call they wait in.
+    """
     threads = re.split(r"\n(?=(?:Current thread|Thread) )", dump.strip())
     frames = re.findall(r'  File "(.+)", line (\d+) in (.+)', threads[-1])  # the main thread comes last
     shown = []

@@ -1,4 +1,6 @@
-"""The launching process's side of a job: starting the template, relaying what ranks print, waiting for how they end."""
+"""The launching process's side of a job: starting the template, relaying what ranks print, waiting for how
+they end.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,8 @@ class Template:
         )
         arguments = [sys.executable, "-c", code, json.dumps(sys.path), str(theirs.fileno())]
         with theirs:
-            # A session of its own: an interrupt or a kill of the notebook's process group must not reach it, for it cleans up.
+            # A session of its own: an interrupt or a kill of the notebook's process group must not reach
+            # it, for it cleans up.
             self.process = subprocess.Popen(
                 arguments, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
             )
@@ -107,7 +110,8 @@ class _Lines:
             self._emit(rest)
 
     def _emit(self, line: bytes) -> None:
-        # A progress bar rewrites its line after a carriage return; what counts is what a terminal would show last.
+        # A progress bar rewrites its line after a carriage return; what counts is what a terminal would
+        # show last.
         line = line.rstrip(b"\r").rpartition(b"\r")[2]
         if self.show is not None and not _GLOO_CHATTER.search(line):
             self.show(self.prefix + line.decode(errors="replace"))
@@ -201,7 +205,9 @@ class Job:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave no process: the template kills every rank when the channel closes, and closes its end when all are reaped."""
+        """Leave no process: the template kills every rank when the channel closes, and closes its end when
+        all are reaped.
+        """
         with contextlib.suppress(OSError):
             self.channel.shutdown(socket.SHUT_WR)
             self.channel.settimeout(5)

@@ -43,7 +43,9 @@ def run_rank(rank: int, payload: int, output: int, result: int, stack: int) -> i
     Args:
         rank: of this process.
         payload: descriptor of a file that holds a pickled `Payload`, shared by all ranks.
-        output, result, stack: descriptors of pipes for printed text, for the outcome, and for dumps of the stack.
+        output: descriptor of a pipe, for what is printed.
+        result: descriptor of a pipe, for the outcome.
+        stack: descriptor of a pipe, for dumps of the stack.
     """
     _take_streams(output)
     faulthandler.register(signal.SIGUSR1, file=stack, all_threads=True)
@@ -78,8 +80,8 @@ def _pickle_value(dumps: Callable[[Any], bytes], value: Any) -> bytes:
         return dumps(value)
     except Exception as error:
         raise TypeError(
-            f"the function returned a {type(value).__name__} that cannot be sent to the launching process ({error}); "
-            "return plain data, or tensors"
+            f"the function returned a {type(value).__name__} that cannot be sent to the launching process "
+            f"({error}); return plain data, or tensors"
         ) from error
 
 

@@ -1,10 +1,12 @@
 """The template process: it imports torch once, and every rank is a fork of it.
 
-A fork of the notebook's own process hangs as soon as OpenMP has worked there, and a new interpreter for every rank spends
-seconds on importing torch. The template is a fresh interpreter that imports torch, computes nothing, and so can be forked safely and fast.
+A fork of the notebook's own process hangs as soon as OpenMP has worked there, and a new interpreter for
+every rank spends seconds on importing torch. The template is a fresh interpreter that imports torch,
+computes nothing, and so can be forked safely and fast.
 
-It also is what keeps the machine clean. Each job has a socket whose other end only the launching process holds: when that end closes,
-because the job is over, was interrupted, or its process died in any way, the template kills the process groups of the job's ranks.
+It also is what keeps the machine clean. Each job has a socket whose other end only the launching process
+holds: when that end closes, because the job is over, was interrupted, or its process died in any way, the
+template kills the process groups of the job's ranks.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ import time
 import warnings
 from dataclasses import dataclass, field
 
-# What the ranks of a training job need anyway. torch._dynamo is imported by the first optimizer or DDP that is made.
+# What the ranks of a training job need anyway. torch._dynamo is imported by the first optimizer or DDP that
+# is made.
 PRELOAD = ("torch", "torch.distributed", "torch.nn.parallel", "torch._dynamo", "cloudpickle", "numpy")
 MAX_WORLD_SIZE = 64  # three descriptors a rank travel in one message, which holds 253
 

@@ -14,7 +14,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import InputError
+from coursekit.errors import InputError
+
 from ._failures import RankError, RankFailure, RankTimeoutError
 from ._job import Job, failure_of, template
 from ._rank import IN_LAUNCH, Payload, process_group
@@ -32,22 +33,27 @@ def launch(
     echo: bool = True,
     **kwargs: Any,
 ) -> list[Any]:
-    """Return `[function(*args, **kwargs) on rank 0, on rank 1, ...]`, run by `world_size` processes with a process group.
+    """Return `[function(*args, **kwargs) on rank 0, on rank 1, ...]`, run by `world_size` processes with a
+    process group.
 
-    Each rank is a process forked from a template that has imported torch, so the first call of a session takes seconds and the
-    later ones tenths of a second. The function may be defined in a notebook; it learns its rank from `torch.distributed.get_rank()`.
-    What ranks print appears at once, by whole lines, as `[rank 0] ...`. However the call ends, no process is left behind.
-    Exit handlers (`atexit`) do not run in ranks. Results and arguments are copies, made by cloudpickle.
+    Each rank is a process forked from a template that has imported torch, so the first call of a session
+    takes seconds and the later ones tenths of a second. The function may be defined in a notebook; it
+    learns its rank from `torch.distributed.get_rank()`. What ranks print appears at once, by whole lines,
+    as `[rank 0] ...`. However the call ends, no process is left behind. Exit handlers (`atexit`) do not run
+    in ranks. Results and arguments are copies, made by cloudpickle.
 
-    Under `torchrun` (`RANK`, `WORLD_SIZE` and `MASTER_ADDR` are set) nothing is started: the function runs on this rank, in
-    this process, with torchrun's world size, and every rank gets the list of all results.
+    Under `torchrun` (`RANK`, `WORLD_SIZE` and `MASTER_ADDR` are set) nothing is started: the function runs
+    on this rank, in this process, with torchrun's world size, and every rank gets the list of all results.
 
     Args:
         function: what each rank runs.
         world_size: number of processes, 1 to 64.
+        *args: positional arguments of `function`.
         timeout_seconds: how long the ranks may run; None is without limit.
         backend: of `torch.distributed.init_process_group`; with "nccl" rank r uses GPU r.
         echo: whether to show what the ranks print.
+        **kwargs: named arguments of `function`.
+
     Raises:
         RankError: a rank raised, was killed or ended; names the one that failed first.
         RankTimeoutError: the time was up; says where each rank stood.
@@ -143,7 +149,9 @@ def _dump(function: Callable[..., Any], value: object) -> bytes:
 
 
 def _importable(module: types.ModuleType) -> bool:
-    """Whether another process with this one's sys.path would import this very module, not one that a test runner made."""
+    """Whether another process with this one's sys.path would import this very module, not one that a test
+    runner made.
+    """
     if getattr(module, "__file__", None) is None:
         return True
     path, name = None, ""
@@ -157,7 +165,9 @@ def _importable(module: types.ModuleType) -> bool:
 
 
 def _has_own_finder(name: str) -> bool:
-    """Whether an import hook that other processes have too, such as an editable install's, finds the module."""
+    """Whether an import hook that other processes have too, such as an editable install's, finds the
+    module.
+    """
     for finder in sys.meta_path:
         if "editable" in getattr(
             finder, "__module__", getattr(type(finder), "__module__", "")
@@ -167,7 +177,9 @@ def _has_own_finder(name: str) -> bool:
 
 
 def _notebook_sources() -> dict[str, list[str]]:
-    """Return the lines of cells and other code that no file holds, so that a rank's traceback can quote them."""
+    """Return the lines of cells and other code that no file holds, so that a rank's traceback can quote
+    them.
+    """
     return {
         name: entry[2]
         for name, entry in list(linecache.cache.items())
