@@ -46,3 +46,55 @@ def build(
     if not changed:
         typer.echo("every notebook is up to date")
     raise typer.Exit(1 if check and changed else 0)
+
+
+@app.command()
+def check(
+    slugs: Slugs = None,
+    source: Source = Path("solutions"),
+    release: Release = Path("exercises"),
+    course_file: CourseFile = Path("course.yml"),
+    also: Annotated[
+        list[Path] | None,
+        typer.Option(help="Search this folder or archive for leaks as well.", show_default=False),
+    ] = None,
+) -> None:
+    """Find what gives an answer away, what breaks the contract of test cells, and notebooks that are
+    stale.
+    """
+    from coursekit.notebooks.build import build_exercise, find_sources
+    from coursekit.notebooks.contract import contract_breaches
+    from coursekit.notebooks.course_file import release_address
+    from coursekit.notebooks.leaks import leaks_below
+    from coursekit.notebooks.source import read_source
+
+    sources = find_sources(source, slugs)
+    repository, branch = release_address(course_file)
+    problems: list[str] = []
+    for path in sources:
+        problems += [str(breach) for breach in contract_breaches(read_source(path))]
+        changed = build_exercise(
+            path, solutions=source, exercises=release, repository=repository, branch=branch, write=False
+        )
+        stale = [notebook for notebook in changed if notebook.is_relative_to(release)]
+        problems += [f"{notebook}: stale; run: coursekit notebooks build" for notebook in stale]
+    # Leaks are searched for by every source: one exercise's notebook may give another's answer away.
+    for folder in [release, *(also or [])]:
+        problems += [f"{folder}: {leak}" for leak in leaks_below(folder, find_sources(source))]
+    for problem in problems:
+        typer.echo(problem)
+    typer.echo(f"{len(sources)} exercises checked, {len(problems)} problems")
+    raise typer.Exit(1 if problems else 0)
+
+
+@app.command()
+def copy(
+    work: Annotated[Path, typer.Argument(help="The learner's folder.")] = Path("work"),
+    slugs: Annotated[list[str] | None, typer.Option("--exercise", help="Only this one; repeatable.")] = None,
+    release: Release = Path("exercises"),
+) -> None:
+    """Copy the exercises into a folder to work in; never overwrites work, offers new versions beside it."""
+    from coursekit.notebooks.copies import copy_exercises
+
+    for copied in copy_exercises(release, work, slugs=slugs):
+        typer.echo(str(copied))

@@ -7,6 +7,9 @@ from .expect import expect_equal as expect_equal
 from .expect import points_for as points_for
 from .forbidden import block_forbidden as block_forbidden
 from .forbidden import find_forbidden as find_forbidden
+from .learner import CheckReport as CheckReport
+from .learner import check as check
+from .learner import check_notebook as check_notebook
 from .plain import NotPlainError as NotPlainError
 from .plain import check_plain as check_plain
 from .probes import ProbeError as ProbeError

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coursekit.errors import InputError, require
-from coursekit.notebooks.execute import run_notebook
-from coursekit.notebooks.forbidden import block_forbidden, is_solution_code
-from coursekit.notebooks.scoring import CellScore, grading_words, score_notebook
+from coursekit.notebooks.forbidden import is_solution_code
+from coursekit.notebooks.scoring import grading_words
 from coursekit.notebooks.source import at
 
 if TYPE_CHECKING:
@@ -25,7 +24,9 @@ _SCORES = re.compile(r"^#\s*scores:\s*(\{.*\})", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer file: what is wrong with it, the points of the test cells it loses, and its cells by grade_id."""
+    """An answer file: what is wrong with it, the points of the test cells it loses, and its cells by
+    grade_id.
+    """
 
     path: Path
     description: str
@@ -36,7 +37,8 @@ class Answer:
 def read_answer(path: Path | str) -> Answer:
     """Return the answer that a file `tests/exercises/<slug>/<name>.py` describes.
 
-    Raises: InputError naming file and line if the docstring, the line `# scores: {...}` or the cells are missing.
+    Raises: InputError naming file and line if the docstring, the line `# scores: {...}` or the cells are
+        missing.
     """
     path = Path(path)
     text = path.read_text(encoding="utf-8")
@@ -73,21 +75,10 @@ def with_answers(notebook: NotebookNode, cells: Mapping[str, str]) -> NotebookNo
     return copy
 
 
-def grade_answer(notebook: NotebookNode, *, cwd: Path | str, cell_seconds: float = 60.0) -> list[CellScore]:
-    """Return the scores of a notebook run as grading runs it: forbidden imports blocked, from the top, in a new kernel.
-
-    Args:
-        notebook: with hidden tests, e.g. `with_answers(instructor_notebook(exercise), answer.cells)`.
-    """
-    blocked, _ = block_forbidden(notebook)
-    return score_notebook(run_notebook(blocked, cwd=cwd, cell_seconds=cell_seconds))
-
-
 def expected_scores(answer: Answer, full: Mapping[str, float]) -> dict[str, float]:
     """Return the points that the answer must get in each auto-graded cell.
 
-    Args:
-        full: grade_id to points of the auto-graded cells; cells that the answer's header does not name keep them.
+    `full` maps the auto-graded cells to their points; cells that the answer's header does not name keep them.
 
     Raises: InputError if the header names a cell that is not there, or more points than it has.
     """

@@ -1,4 +1,6 @@
-"""From the source of an exercise to the instructor's and the learner's notebook, the same bytes every time."""
+"""From the source of an exercise to the instructor's and the learner's notebook, the same bytes every
+time.
+"""
 
 from __future__ import annotations
 
@@ -46,8 +48,8 @@ def instructor_notebook(
 ) -> NotebookNode:
     """Return the notebook with solutions and hidden tests, carrying nbgrader's metadata (schema 3).
 
-    Args:
-        repository: address of the public repository that Colab installs coursekit from; "" leaves that cell out.
+    `repository` is the address of the public repository without solutions that Colab installs coursekit from, at
+    `branch`; while it is "", the notebook has no installing cell.
     """
     nbformat = require("nbformat", extra="notebooks")
     cells = [_install_cell(repository, branch)] if repository else []
@@ -87,7 +89,9 @@ def build_exercise(
     branch: str = "main",
     write: bool = True,
 ) -> list[Path]:
-    """Write both notebooks of one source and return the paths whose bytes changed (or would, with write=False)."""
+    """Write both notebooks of one source and return the paths whose bytes changed (or would, with
+    write=False).
+    """
     exercise = read_source(source)
     instructor = instructor_notebook(exercise, repository=repository, branch=branch)
     texts = {
@@ -135,10 +139,11 @@ def _notebook_metadata(exercise: ExerciseSource) -> dict[str, Any]:
         "slug": exercise.slug,
         "title": exercise.title,
         "forbidden": list(exercise.forbidden),
-        **exercise.extra,
+        # So that a learner's copy can be found to lack a cell, without the released notebook at hand.
+        "cells": {cell.grade_id: cell.points or 0 for cell in exercise.cells if cell.kind},
     }
     return {
-        "coursekit": course,
+        "coursekit": {**course, **exercise.extra},
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
     }

@@ -41,10 +41,11 @@ class _Names:
 
 
 def contract_breaches(exercise: ExerciseSource) -> list[Breach]:
-    """Return every way in which the locked and test cells of an exercise break the contract of CONTRIBUTING.md.
+    """Return every way in which the locked and test cells of an exercise break the contract of
+    CONTRIBUTING.md.
 
-    What syntax cannot show (a value that is not plain, an argument changed in place) `test_exercises.py` finds by
-    running the reference.
+    What syntax cannot show (a value that is not plain, an argument changed in place) `test_exercises.py`
+    finds by running the reference.
     """
     names = _collect(exercise)
     breaches: list[Breach] = []

@@ -8,7 +8,8 @@ from coursekit.errors import InputError, require
 
 
 def release_address(course_file: Path | str) -> tuple[str, str]:
-    """Return the address and branch of the public repository without solutions; ("", branch) while it is not set.
+    """Return the address and branch of the public repository without solutions; ("", branch) while it is
+    not set.
 
     Raises: InputError if the file is missing or has no `chapters`.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from coursekit.errors import require
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
+CHECKING = "COURSEKIT_CHECKING"
 CELL_SECONDS = 60.0
 
 
@@ -23,8 +25,8 @@ def run_notebook(
 ) -> NotebookNode:
     """Return an executed copy of a notebook; errors stand in its outputs, old outputs are dropped first.
 
-    A cell that takes longer than `cell_seconds` is interrupted and the rest still runs. A kernel that dies leaves the
-    cells after it without an execution count.
+    A cell that takes longer than `cell_seconds` is interrupted and the rest still runs. A kernel that
+    dies leaves the cells after it without an execution count.
     """
     nbclient = require("nbclient", extra="notebooks")
     from jupyter_client.manager import AsyncKernelManager
@@ -38,13 +40,17 @@ def run_notebook(
         allow_errors=True,
         kernel_name=kernel_name,
         resources={"metadata": {"path": str(cwd)}},
+        # The kernel warns on stderr that its sockets on this machine's loopback are not encrypted.
+        extra_arguments=["--log-level=ERROR"],
         kernel_manager_class=AsyncKernelManager,
         shutdown_kernel="immediate",
         store_widget_state=False,
         record_timing=False,
     )
+    # A notebook may call check() on itself: in the kernel that checks it, that must not start another one.
+    env = {key: value for key, value in os.environ.items() if key != "JPY_SESSION_NAME"}
     try:
-        client.execute()
+        client.execute(env=env | {CHECKING: "1"})
     except nbclient.exceptions.DeadKernelError:
         _forget_unfinished(copy)
     return copy

@@ -15,22 +15,23 @@ _NUMBERS = (int, float, complex)
 def expect_close(got: Any, want: Any, *, rtol: float = 1e-6, atol: float = 0.0, hint: str = "") -> None:
     """Pass if max|got - want| <= atol + rtol * max|want|, in each array or number of a nested value.
 
-    The error is relative to the largest expected number: unlike `allclose`, whose default atol lets 0 pass for
-    1e-9, nothing but an exact 0 is close to an expected 0 unless the test gives an `atol`. Shapes, keys and lengths must
-    be the same; NaN and infinities must stand where they are expected. Whole numbers may stand for floats;
-    an expected array of integers or bools wants integers or bools.
+    The error is relative to the largest expected number: unlike `allclose`, whose default atol lets 0
+    pass for 1e-9, nothing but an exact 0 is close to an expected 0 unless the test gives an `atol`.
+    Shapes, keys and lengths must be the same; NaN and infinities must stand where they are expected.
+    Whole numbers may stand for floats; an expected array of integers or bools wants integers or bools.
 
     Args:
         got: the learner's value: number, array, tensor, or lists, tuples and dicts of them.
         want: the expected value, computed by the test.
-        rtol, atol: tolerances, dimensionless and in the unit of `want`.
+        rtol: tolerance as a share of the largest expected number.
+        atol: tolerance in the unit of `want`.
         hint: where to look, as a clause; the error ends with it.
 
     >>> expect_close([1.0, 2.0], (1.0, 2.0 + 1e-9))
-    >>> expect_close(2.0, 8 / 6, hint="weigh by tokens")
+    >>> expect_close(2.0, 8 / 6, hint="by tokens")
     Traceback (most recent call last):
         ...
-    coursekit.notebooks.wrong.WrongAnswer: expected 1.33333, got 2 (off by 0.667, allowed 1.33e-06); weigh by tokens
+    coursekit.notebooks.wrong.WrongAnswer: expected 1.33333, got 2 (off by 0.667, allowed 1.3e-06); by tokens
 
     Raises: WrongAnswer.
     """
@@ -130,7 +131,7 @@ def _difference(given: Any, wanted: Any, error: Any, allowed: float) -> str:
     facts = f"expected {_number(wanted[worst])}, got {_number(given[worst])}"
     size = float(error[worst])
     if math.isfinite(size):
-        facts += f" (off by {size:.3g}, allowed {allowed:.3g})"
+        facts += f" (off by {size:.3g}, allowed {allowed:.2g})"
     if not error.shape:
         return facts
     place = ", ".join(str(int(index)) for index in worst)

@@ -32,16 +32,16 @@ class Forbidden:
     def message(self) -> str:
         """Return the sentence for the learner."""
         return (
-            f"this exercise asks you to write it without {self.name} (line {self.line} of cell {self.grade_id}); "
-            "remove it and use what you know"
+            f"this exercise asks you to write it without {self.name}, "
+            f"which stands in line {self.line} of cell {self.grade_id}"
         )
 
 
 def find_forbidden(notebook: NotebookNode) -> list[Forbidden]:
     """Return the forbidden names that solution cells use, by the notebook's `coursekit.forbidden` metadata.
 
-    Seen are imports, `from` imports, aliases (also of other cells), attribute chains such as `torch.optim.SGD`, and
-    `importlib.import_module` with a literal name. One finding a name and cell.
+    Seen are imports, `from` imports, aliases (also of other cells), attribute chains such as
+    `torch.optim.SGD`, and `importlib.import_module` with a literal name. One finding a name and cell.
     """
     forbidden = tuple(notebook.metadata.get("coursekit", {}).get("forbidden", []))
     aliases: dict[str, str] = {}
@@ -83,7 +83,9 @@ def is_solution_code(cell: NotebookNode) -> bool:
 
 
 def parse_cell(source: str) -> ast.Module | None:
-    """Return the syntax tree of a cell, IPython's magics and shell lines blanked, or None where it is not Python."""
+    """Return the syntax tree of a cell, IPython's magics and shell lines blanked, or None where it is
+    not Python.
+    """
     if source.lstrip().startswith("%%"):
         return None
     blanked = re.sub(r"^(\s*)[%!].*$", r"\1pass", source, flags=re.MULTILINE)

@@ -26,15 +26,16 @@ class NotPlainError(CoursekitError, TypeError):
 def check_plain(value: Any, where: str = "value", *, depth: int = MAX_DEPTH) -> None:
     """Return None if `value` is plain data.
 
-    Plain are None, bool, int, float, complex, str, bytes; numpy numbers and arrays of numbers, bools or strings; dense,
-    detached torch tensors; and lists, tuples and dicts of these, nested at most `depth` deep. Types are
+    Plain are None, bool, int, float, complex, str, bytes; numpy numbers and arrays of numbers, bools or
+    strings; dense, detached torch tensors; and lists, tuples and dicts of these, nested at most `depth`
+    deep. Types are
     exact: a subclass could carry code of its own.
 
     >>> check_plain({"loss": 0.5, "grads": [[1.0, 2.0]]})
     >>> check_plain([1, {2, 3}], "result")
     Traceback (most recent call last):
         ...
-    coursekit.notebooks.plain.NotPlainError: result[1] is a set; return numbers, strings, lists, tuples, dicts, arrays or tensors
+    coursekit.notebooks.plain.NotPlainError: result[1] is a set; use numbers, text, lists, dicts, arrays or tensors
 
     Raises: NotPlainError that says where and what to do.
     """
@@ -77,7 +78,7 @@ def _check_tensor(value: Any, where: str) -> None:
     if value.requires_grad:
         raise NotPlainError(
             where,
-            "a tensor that still hangs on its autograd graph; return tensor.detach(), or tensor.item() for a number",
+            "a tensor still on its autograd graph; return tensor.detach(), or tensor.item() for a number",
         )
     if str(value.layout) != "torch.strided" or value.is_quantized:
         raise NotPlainError(where, f"a tensor with layout {value.layout}; return a dense one")
@@ -100,7 +101,7 @@ def _describe(value: Any) -> str:
         return f"{_article(kind)} of {module.split('.')[0]}; return value.numpy()"
     if callable(value):
         return f"{_article(kind)}; only data may be passed to or returned by a test"
-    return f"{_article(kind)}; return numbers, strings, lists, tuples, dicts, arrays or tensors"
+    return f"{_article(kind)}; use numbers, text, lists, dicts, arrays or tensors"
 
 
 def _article(kind: type) -> str:

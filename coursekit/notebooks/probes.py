@@ -25,11 +25,12 @@ def probe(function: Callable[..., Any], *plain: Any) -> Any:
     process and only plain data comes back; what that would refuse is refused here as well.
 
     Args:
-        function: a `def` of the test cell that uses its arguments, its own imports, names of solution cells and
-            names of locked cells; no closure, no default values, no decorator.
+        function: a `def` of the test cell that uses its arguments, its own imports, names of solution
+            cells and names of locked cells; no closure, no default values, no decorator.
         plain: arguments of plain data (`coursekit.notebooks.check_plain`).
 
-    Raises: ProbeError for a function or argument that could not travel; WrongAnswer if the result is not plain data.
+    Raises: ProbeError for a function or argument that could not travel; WrongAnswer if the result is not
+        plain data.
     """
     probe_source(function)
     for number, argument in enumerate(plain, start=1):

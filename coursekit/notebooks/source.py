@@ -22,7 +22,9 @@ _MARKER = re.compile(r"^\s*#*\s*(BEGIN|END) (SOLUTION|HIDDEN TESTS)\s*$")
 
 @dataclass(frozen=True)
 class SourceCell:
-    """A cell of the source: its kind ("" for ordinary text and code), its text, and the line where it starts."""
+    """A cell of the source: its kind ("" for ordinary text and code), its text, and the line where it
+    starts.
+    """
 
     cell_type: str
     source: str

@@ -60,5 +60,6 @@ points_for(
 # Why is a mean of means wrong? Two sentences.
 #
 # ### BEGIN SOLUTION
-# Because it weighs each micro-batch the same however many tokens it holds. One point for the weight, one for tokens.
+# Because it weighs each micro-batch the same however many tokens it holds.
+# One point for the weight, one for the tokens.
 # ### END SOLUTION
