@@ -2,6 +2,7 @@ from .communication import plot_bytes_sent as plot_bytes_sent
 from .communication import plot_timeline as plot_timeline
 from .graphs import draw_graph as draw_graph
 from .graphs import node_positions as node_positions
+from .memory import plot_saved_bytes as plot_saved_bytes
 from .optimization import plot_curves as plot_curves
 from .optimization import plot_gradient_noise as plot_gradient_noise
 from .optimization import plot_loss_surface as plot_loss_surface
