@@ -1,5 +1,94 @@
 """The `coursekit course` commands."""
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="course")
+app = typer.Typer(
+    no_args_is_help=True, help="Make and fill a course folder that coursekit grade and nbgrader share."
+)
+Folder = Annotated[Path, typer.Argument(help="The course folder.")]
+
+
+@app.command()
+def init(
+    folder: Folder,
+    source: Annotated[
+        list[Path] | None,
+        typer.Option("--from", help="An exercise's source, or a folder of them; again for more."),
+    ] = None,
+    course_id: Annotated[str, typer.Option(help="nbgrader's course id; by default the folder's name.")] = "",
+) -> None:
+    """Make a course folder with exercises released; or add exercises to one, keeping what is there."""
+    from coursekit.grading.create import init_course
+
+    files = [
+        file for path in source or [] for file in (sorted(path.glob("*.py")) if path.is_dir() else [path])
+    ]
+    course = init_course(folder, sources=files, course_id=course_id)
+    typer.echo(
+        f"{course.root}: {', '.join(course.assignments()) or 'no exercises yet (--from solutions/SLUG.py)'}"
+    )
+    typer.echo("next: coursekit course roster, coursekit course collect, coursekit grade")
+
+
+@app.command()
+def roster(
+    folder: Folder, file: Annotated[Path, typer.Argument(help="CSV: id,first_name,last_name,email.")]
+) -> None:
+    """Import students; those who are known are updated, nobody is deleted."""
+    from coursekit.grading.course import Course
+    from coursekit.grading.roster import import_roster
+
+    added, updated = import_roster(Course.open(folder), file)
+    typer.echo(f"{added} students added, {updated} updated")
+
+
+@app.command()
+def collect(
+    folder: Folder,
+    assignment: Annotated[str, typer.Argument(help="Name of the exercise.")],
+    archive: Annotated[
+        Path, typer.Argument(help="Zip of submissions from Canvas, Moodle, or <student>/<name>.ipynb.")
+    ],
+) -> None:
+    """Put an LMS's zip of submissions into submitted/; what is refused says why."""
+    from coursekit.grading.collect import collect as collect_zip
+    from coursekit.grading.course import Course
+    from coursekit.grading.show import print_entries
+
+    print_entries(assignment, collect_zip(Course.open(folder), assignment, archive=archive))
+
+
+@app.command()
+def status(folder: Folder) -> None:
+    """Show how far each exercise is: released, submitted, graded, waiting for a person."""
+    from coursekit.grading.course import Course
+    from coursekit.grading.show import print_status
+    from coursekit.grading.status import course_status
+
+    print_status(course_status(Course.open(folder)))
+
+
+@app.command()
+def sample(
+    folder: Folder,
+    class_file: Annotated[
+        Path, typer.Option("--class", help="Who handed in what, and the scores it must get.")
+    ] = Path("tests/grading/sample_class/class.yml"),
+    solutions: Annotated[Path, typer.Option(help="Folder of the exercises' sources.")] = Path("solutions"),
+    answers: Annotated[Path, typer.Option(help="Folder of the recorded answers.")] = Path("tests/exercises"),
+    workers: Annotated[int, typer.Option(min=1, help="Notebooks that run at the same time.")] = 2,
+) -> None:
+    """Make the sample class in a course folder, grade it and compare with the known scores."""
+    from coursekit.grading.sample import SampleClass, grade_sample
+    from coursekit.grading.show import print_sample
+
+    sample_class = SampleClass(class_file, solutions, answers)
+    outcomes = grade_sample(folder, sample_class, workers=workers)
+    print_sample(outcomes, folder)
+    if not all(outcome.as_expected for outcome in outcomes):
+        raise typer.Exit(1)

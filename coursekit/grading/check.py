@@ -16,7 +16,8 @@ def score_cells(
     """Return the points of each graded cell, in the notebook's order.
 
     Args:
-        notebook: the executed notebook. states: what became of each of its cells.
+        notebook: the executed notebook.
+        states: what became of each of its cells.
         unanswered: grade_ids that the student left as released; there is nothing in them to grade by hand.
     """
     cells = require("nbformat", extra="grading").from_dict(notebook).cells

@@ -1,4 +1,4 @@
-"""Making a course folder: nbgrader's layout, a configuration that both tools read, and exercises in source/."""
+"""Making a course folder: nbgrader's layout, a configuration for both tools, and exercises in source/."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ c.CourseDirectory.ignore = [".ipynb_checkpoints", "*.pyc", "__pycache__", ".*"]
 c.Execute.timeout = 60
 c.Execute.shutdown_kernel = "immediate"  # a kernel that is asked politely takes a second to go
 
-# In nbgrader's own list, and three of ours: forbidden imports say so, a warning on stderr costs nothing, and a
-# test cell that did not run earns nothing.
+# nbgrader's own list and two of ours: forbidden imports say so; a warning on stderr costs nothing, and a test
+# cell that did not run earns nothing.
 c.Autograde.autograde_preprocessors = [
     "coursekit.grading.preprocessors.BlockForbidden",
     "nbgrader.preprocessors.Execute",
@@ -49,7 +49,9 @@ def init_course(root: str | Path, *, sources: Sequence[Path], course_id: str = "
     What lies there already is kept: submissions, grades, roster and a changed configuration.
 
     Args:
+        root: the folder, new, empty or a course already.
         sources: exercise files `solutions/<slug>.py`.
+        course_id: nbgrader's id of the course; by default the folder's name.
     Raises: InputError if the folder holds something else, or a source is wrong.
     """
     root = Path(root).expanduser().resolve()

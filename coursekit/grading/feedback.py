@@ -52,7 +52,9 @@ def _points(cell: Any) -> Any:
     from nbformat.v4 import new_output
 
     words = cell.metadata.nbgrader
-    score = "not graded" if words.get("score") is None else f"{words['score']:g} of {words['points']:g} points"
+    score = (
+        "not graded" if words.get("score") is None else f"{words['score']:g} of {words['points']:g} points"
+    )
     return new_output("stream", name="stdout", text=f"hidden tests: {score}\n")
 
 

@@ -98,7 +98,7 @@ def _find_notebook(folder: Path, assignment: str) -> tuple[Path, list[str]]:
     if wanted.is_symlink() or wanted.exists():
         return wanted, []
     others = sorted(p for p in folder.iterdir() if p.suffix == ".ipynb")
-    # A browser renames a second download to "name (1).ipynb"; one notebook leaves no doubt about which is meant.
+    # A browser renames a second download to "name (1).ipynb"; a single notebook leaves no doubt.
     if len(others) == 1:
         return others[0], [f"renamed_file:{others[0].name}"]
     found = ", ".join(p.name for p in others) or "no notebook"

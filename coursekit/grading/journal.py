@@ -79,7 +79,9 @@ def with_hand_grades(result: Result, hand: dict[tuple[str, str], tuple[float | N
     """Return the result with a person's scores in place of ours, as the gradebook counts them."""
     if result.status == "failed":
         return result
-    cells = tuple(_by_hand(cell, *hand.get((result.student, cell.grade_id), (None, 0.0))) for cell in result.cells)
+    cells = tuple(
+        _by_hand(cell, *hand.get((result.student, cell.grade_id), (None, 0.0))) for cell in result.cells
+    )
     return replace(result, cells=cells, score=total(cells)[0])
 
 

@@ -62,7 +62,9 @@ class BoundedClient(NotebookClient):
         if value or (kept[0] <= self.limits.output_bytes and kept[1] <= self.limits.output_pieces):
             return super().output(outs, msg, display_id, cell_index)
         if msg["msg_type"] == "error":
-            outs.append(_error(str(msg["content"].get("ename"))[:200], str(msg["content"].get("evalue"))[:1000]))
+            outs.append(
+                _error(str(msg["content"].get("ename"))[:200], str(msg["content"].get("evalue"))[:1000])
+            )
         elif not any(o.get("name") == "stdout" and o.text == CUT for o in outs[-1:]):
             outs.append(nbformat.v4.new_output("stream", name="stdout", text=CUT))
         return None
@@ -78,7 +80,7 @@ CUT = "\n... output cut off: too much ...\n"
 
 
 def make_client(notebook: bytes, limits: Limits, *, box: Path) -> BoundedClient:
-    """Return a client, its kernel not started yet, whose sockets lie beside `box` rather than on TCP ports."""
+    """Return a client with its kernel not started yet; the sockets lie beside `box`, not on TCP ports."""
     nb = nbformat.from_dict(json.loads(notebook))
     # Files instead of ports: no two kernels can be given the same one.
     manager = AsyncKernelManager(

@@ -28,7 +28,7 @@ def load_config(course: Course) -> Config:
 
 
 def generate_assignment(course: Course, assignment: str) -> None:
-    """Write release/ and the gradebook's cells from the source notebook, as `nbgrader generate_assignment`."""
+    """Write release/ and the gradebook's cells from the source, as `nbgrader generate_assignment` does."""
     require("nbgrader", extra="grading")
     from nbgrader.converters import GenerateAssignment
 
@@ -36,7 +36,7 @@ def generate_assignment(course: Course, assignment: str) -> None:
 
 
 def generate_feedback(course: Course, assignment: str, *, student: str) -> None:
-    """Write feedback/<student>/<assignment>/ from the autograded notebook, as `nbgrader generate_feedback`."""
+    """Write the student's page from the autograded notebook, as `nbgrader generate_feedback` does."""
     require("nbgrader", extra="grading")
     from nbgrader.converters import GenerateFeedback
 
@@ -51,7 +51,9 @@ def _convert(converter: Any, course: Course, assignment: str, student: str) -> N
         config=config, root=str(course.root), assignment_id=assignment, student_id=student, notebook_id="*"
     )
     with _collected_log() as lines:
-        app = converter(coursedir=folder, config=config, force=True, log=logging.getLogger("coursekit.nbgrader"))
+        app = converter(
+            coursedir=folder, config=config, force=True, log=logging.getLogger("coursekit.nbgrader")
+        )
         try:
             app.start()
         except Exception as error:

@@ -41,6 +41,9 @@ def grade_assignment(
     """Grade the submissions to an assignment and return a result for each, in the order of the students.
 
     Args:
+        course: the course folder.
+        assignment: the exercise's slug.
+        options: students, workers, limits.
         executor: carries the runs; by default threads, each of which waits for one kernel.
         on_result: called with each result as it comes, and whether it was kept from an earlier run.
     Raises: InputError if the assignment is not there.
@@ -67,7 +70,7 @@ def unchanged(course: Course, assignment: str, *, students: Iterable[str]) -> di
     results = {}
     for student in students:
         submission, graded_version, result = earlier.get(student, ("", "", None))
-        # The page is written last: where it is missing, the run that gave the score was killed before its end.
+        # The page is written last: where it is missing, the run was killed before its end.
         complete = result and graded_version == version and course.feedback(student, assignment).is_file()
         if complete and submission == fingerprint(course, assignment, student=student):
             results[student] = journal.with_hand_grades(result, hand)

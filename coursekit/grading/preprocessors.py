@@ -1,6 +1,7 @@
 """nbgrader preprocessors that make `nbgrader autograde` fair and closed where it is not by itself.
 
-They stand in the `nbgrader_config.py` that `coursekit course init` writes; `coursekit grade` has its own stages.
+They stand in the `nbgrader_config.py` that `coursekit course init` writes; `coursekit grade` has stages of
+its own.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ class FailClosed(NbGraderPreprocessor):
         if not score.score and not any(output.output_type == "error" for output in kept):
             kept.append(new_output("error", ename="Failed", evalue=score.message, traceback=[score.message]))
         elif 0 < score.score < score.max_score:
-            kept.append(new_output("execute_result", data={"text/plain": f"{score.score}"}, execution_count=1))
+            kept.append(
+                new_output("execute_result", data={"text/plain": f"{score.score}"}, execution_count=1)
+            )
         cell.outputs = kept
         return cell, resources

@@ -1,4 +1,4 @@
-"""Record: the one writer. Scores go into nbgrader's gradebook and the journal in one transaction a submission."""
+"""Record: the one writer. Scores go into nbgrader's gradebook and our journal, a transaction a submission."""
 
 from __future__ import annotations
 
@@ -34,14 +34,21 @@ class Recorder:
         self.gradebook.close()
 
     def record(
-        self, result: Result, *, submission: str, timestamp: str | None = None, unanswered: Collection[str] = ()
+        self,
+        result: Result,
+        *,
+        submission: str,
+        timestamp: str | None = None,
+        unanswered: Collection[str] = (),
     ) -> Result:
         """Write the scores of a result, and return it with what a person graded by hand put in.
 
         Manual scores, extra credit and comments stay as they are.
 
         Args:
-            submission: hash of what was graded. timestamp: when it was handed in, as nbgrader writes it.
+            result: what grading found.
+            submission: hash of what was graded.
+            timestamp: when it was handed in, as nbgrader writes it.
             unanswered: solution cells left as released.
         """
         book = self.gradebook
@@ -54,7 +61,8 @@ class Recorder:
             self._write_comments(result, unanswered)
             self._write_penalty(result.student)
             self._execute(
-                journal.UPSERT, journal.row(self.assignment, result, submission=submission, version=self.version)
+                journal.UPSERT,
+                journal.row(self.assignment, result, submission=submission, version=self.version),
             )
         return journal.with_hand_grades(result, journal.by_hand(self.course.gradebook, self.assignment))
 
@@ -126,4 +134,3 @@ def replace_text(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)
-

@@ -18,8 +18,8 @@ CELL_KEYS = ("grade_id", "score", "max_score", "status", "message")
 class Result:
     """What became of one submission.
 
-    score, max_score: points; score is None only if grading itself failed. A cell's score is None while a person
-    has yet to grade it; it counts 0 until then.
+    score, max_score: points; score is None only if grading itself failed. A cell's score is None while a
+    person has yet to grade it; it counts 0 until then.
     seconds: wall time of the run that gave the score, 0 if nothing was run.
     flags: what an instructor may want to look at, each "what" or "what:where".
     """

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from coursekit.grading.course import Course
 from coursekit.grading.pipeline import Options, grade_assignment
 from coursekit.grading.report import Result
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from coursekit.grading.collect import Entry
+    from coursekit.grading.sample import Outcome
+    from coursekit.grading.status import AssignmentStatus
 
 
 def grade_with_progress(course: Course, assignment: str, *, options: Options) -> list[Result]:
@@ -27,19 +36,77 @@ def grade_with_progress(course: Course, assignment: str, *, options: Options) ->
 
 def print_table(assignment: str, results: Sequence[Result]) -> None:
     """Print a line a submission: score, status, seconds, and what an instructor may want to look at."""
-    from rich.console import Console
+    heads = ("student", "score", "of", "status", "seconds", "note")
+    rows = [
+        (r.student, _points(r.score), _points(r.max_score), r.status, f"{r.seconds:.1f}", ", ".join(r.flags))
+        for r in results
+    ]
+    _print_table(f"{assignment}: scores", heads, rows)
+    if waiting := sum(cell.score is None for result in results for cell in result.cells):
+        _console().print(
+            f"{waiting} answers wait for a person: open Formgrader in JupyterLab", soft_wrap=True
+        )
+
+
+def print_entries(assignment: str, entries: Sequence[Entry]) -> None:
+    """Print what became of each entry of an archive, refused ones last."""
+    rows = [(entry.student, entry.name, entry.outcome, entry.reason) for entry in entries]
+    _print_table(f"{assignment}: collected", ("student", "entry", "outcome", "note"), rows)
+    refused = sum(entry.outcome == "refused" for entry in entries)
+    _console().print(f"{len(entries) - refused} submissions are in submitted/, {refused} entries refused")
+
+
+def print_status(states: Sequence[AssignmentStatus]) -> None:
+    """Print a line an assignment."""
+    heads = (
+        "exercise",
+        "released",
+        "submitted",
+        "graded",
+        "rejected",
+        "to grade",
+        "answers waiting for a person",
+    )
+    rows = [
+        (s.name, "yes" if s.released else "no", s.submitted, s.graded, s.rejected, s.to_grade, s.waiting)
+        for s in states
+    ]
+    _print_table("course", heads, rows)
+
+
+def print_sample(outcomes: Sequence[Outcome], folder: Path) -> None:
+    """Print the sample class: what each handed in, its score, the known score, and where to look."""
+    rows = []
+    for outcome in outcomes:
+        result = outcome.result
+        verdict = "as expected" if outcome.as_expected else f"EXPECTED {_expected(outcome)}"
+        score = f"{_points(result.score)} of {_points(result.max_score)}"
+        rows.append((outcome.student, outcome.assignment, outcome.what, score, verdict, result.status))
+    _print_table("sample class", ("student", "exercise", "handed in", "score", "known", "status"), rows)
+    _console().print(
+        f"feedback: {folder / 'feedback'}   gradebook: {folder / 'gradebook.db'}", soft_wrap=True
+    )
+
+
+def _expected(outcome: Outcome) -> str:
+    return "rejected" if outcome.expected is None else _points(sum(outcome.expected.values()))
+
+
+def _points(points: float | None) -> str:
+    return "-" if points is None else f"{points:g}"
+
+
+def _print_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("student", "score", "of", "status", "seconds", "note", title=f"{assignment}: scores")
-    for column in (1, 2, 4):
-        table.columns[column].justify = "right"
-    for result in results:
-        score = "-" if result.score is None else f"{result.score:g}"
-        most = "-" if result.max_score is None else f"{result.max_score:g}"
-        note = escape(", ".join(result.flags))
-        table.add_row(escape(result.student), score, most, result.status, f"{result.seconds:.1f}", note)
-    console = Console()
-    console.print(table)
-    if waiting := sum(cell.score is None for result in results for cell in result.cells):
-        console.print(f"{waiting} answers wait to be graded by hand: nbgrader formgrader, or the button in JupyterLab")
+    table = Table(*heads, title=title)
+    for row in rows:
+        table.add_row(*(escape(str(value)) for value in row))
+    _console().print(table)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console()

@@ -10,6 +10,7 @@
 # %% nbgrader="locked" grade_id="setup"
 from coursekit.notebooks import expect_close, points_for
 
+
 # %% nbgrader="solution" grade_id="add"
 def add(left, right):
     """The sum of two numbers."""
