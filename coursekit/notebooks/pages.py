@@ -12,12 +12,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coursekit.errors import CoursekitError, InputError
 from coursekit.notebooks.course_map import listed_pages
+from coursekit.notebooks.dependencies import installed_versions, package_files
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -27,7 +27,6 @@ Report = Callable[[str], None]
 # Raised by hand when what is stored beside a key changes its form.
 _FORM = "1"
 _ALONE = "run_alone"
-_DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "PyYAML", "PIL": "pillow"}
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -39,8 +38,8 @@ class PageError(CoursekitError, RuntimeError):
 class Page:
     """A page with code cells, and the key under which its outputs are kept.
 
-    `name` is the path below the book's folder without suffix; `alone` says that nothing else may run meanwhile,
-    because the page measures time.
+    `name` is the path below the book's folder without suffix; `alone` says that nothing else may run
+    meanwhile, because the page measures time.
     """
 
     name: str
@@ -63,8 +62,11 @@ def read_page(text: str, *, name: str = "", package: Path | None = None) -> Page
     notebook = read_myst_markdown_notebook(text, config=config, add_source_map=True)
     sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     key = hashlib.sha256()
-    for part in (_FORM, sys.version, json.dumps(sources), *_dependencies("\n".join(sources), package)):
+    folder = package or Path(__file__).parents[1]
+    for part in (_FORM, sys.version, json.dumps(sources), *installed_versions(sources)):
         key.update(part.encode() + b"\0")
+    for path in package_files(sources, folder):
+        key.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
     return Page(name, notebook, key.hexdigest()[:32], bool(notebook.metadata.get(_ALONE)))
 
 
@@ -208,42 +210,3 @@ def _failure(page: Page, error: Exception) -> str:
     line = page.notebook.metadata["source_map"][begun[-1]] + 1
     where = f"{page.name}.md:{line}, code cell {codes.index(begun[-1]) + 1} of {len(codes)}"
     return f"{where} failed\n{_ANSI.sub('', str(error)).strip()}"
-
-
-def _dependencies(source: str, package: Path | None) -> Iterable[str]:
-    """Yield a line for each file and each distribution that the cells depend on."""
-    folder = package or Path(__file__).parents[1]
-    for path in _files(source, folder):
-        yield f"{path.relative_to(folder)} {hashlib.sha256(path.read_bytes()).hexdigest()}"
-    for name in sorted(set(re.findall(r"^\s*(?:import|from)\s+(\w+)", source, re.MULTILINE))):
-        try:
-            yield f"{name} {version(_DISTRIBUTIONS.get(name, name))}"
-        except PackageNotFoundError:
-            continue
-
-
-def _files(source: str, folder: Path) -> list[Path]:
-    """Return the files of the package in `folder` that `source` uses, directly or through other files of it.
-
-    A sub-package counts as a whole: names are loaded lazily, so that one can reach any module in it.
-    """
-    found: set[Path] = set()
-    texts = [source]
-    while texts:
-        for part in _parts(texts.pop(), folder):
-            inside = part.rglob("*") if part.is_dir() else [part]
-            new = {
-                path for path in inside if path.is_file() and path.suffix in {".py", ".pyi", ".json", ".yml"}
-            }
-            texts += [path.read_text(encoding="utf-8") for path in new - found]
-            found |= new
-    return sorted(found)
-
-
-def _parts(source: str, folder: Path) -> set[Path]:
-    name = folder.name
-    words = set(re.findall(rf"\b{name}\.(\w+)", source))
-    for imported in re.findall(rf"from {name} import ([\w, ]+|\([^)]*\))", source):
-        words |= set(re.findall(r"\w+", imported))
-    parts = {folder / word for word in words if (folder / word).is_dir()}
-    return parts | {folder / f"{word}.py" for word in words if (folder / f"{word}.py").is_file()}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import yaml
+from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
@@ -15,6 +16,7 @@ def setup(app: Sphinx) -> None:
     """Read course.yml as soon as Sphinx knows where the sources are."""
     app.add_config_value("course_map", {}, "env", [dict])
     app.connect("config-inited", _read)
+    app.connect("html-page-context", _offer_report)
 
 
 def root_of(app_or_env: Any) -> Path:
@@ -45,16 +47,34 @@ def _read(app: Sphinx, config: Config) -> None:
     config.course_map = course
     config.project, config.author = course["title"], course["author"]
     config.html_title = course["title"]
+    config.templates_path = [*config.templates_path, str(Path(__file__).parent / "templates")]
     config.html_theme_options = config.html_theme_options | _repository_options(course)
+
+
+def report_url(course: dict[str, Any], page: str) -> str:
+    """Return the address where a reader reports a problem with `page`, or "" while there is no repository."""
+    repository = (course.get("repository") or "").rstrip("/")
+    if not repository:
+        return ""
+    title = quote(f"Page {page}")
+    if urlsplit(repository).netloc == "gitlab.com":
+        return f"{repository}/-/issues/new?issue[title]={title}"
+    return f"{repository}/issues/new?title={title}"
+
+
+def _offer_report(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    context["course_report_url"] = report_url(app.config.course_map, pagename)
 
 
 def _repository_options(course: dict[str, Any]) -> dict[str, Any]:
     """Return the theme's options for the repository's buttons: none of them while there is no address."""
-    known = bool(course["repository"])
+    # The theme stops the build at hosts that it does not know; the reader's link in the footer works for all.
+    known = urlsplit(course["repository"] or "").netloc in {"github.com", "gitlab.com", "bitbucket.org"}
     return {
-        "repository_url": course["repository"],
+        "repository_url": course["repository"] if known else "",
         "repository_branch": course["branch"],
         "use_repository_button": known,
         "use_source_button": known,
-        "use_issues_button": False,  # ours stands in the footer of each page, in words
     }

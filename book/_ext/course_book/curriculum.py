@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
@@ -15,13 +17,15 @@ _DOCUMENTS = {
     "components": "Components of a large model",
     "knowledge-architecture": "Knowledge architecture of large models",
 }
-_COLUMNS = {"Topic": 34, "Taught": 16, "Shown": 26, "Coded": 14, "Graded": 10}
+# Column and its share of the width.
+_COLUMNS = {"Topic": 34, "Taught": 20, "Shown there": 26, "Coded": 12, "Graded": 8}
 _NOT_YET = "not there yet"
 
 
 def setup(app: Sphinx) -> None:
     """Register the directives of the curriculum page and of the map on the first page."""
     app.add_directive("curriculum-map", CurriculumMap)
+    app.add_directive("chapter-map", ChapterMap)
 
 
 class CurriculumMap(SphinxDirective):
@@ -72,7 +76,7 @@ class CurriculumMap(SphinxDirective):
     def _taught(self, topic: Topic, chapter: Chapter | None) -> nodes.Node:
         if chapter is None or not chapter.has_page:
             return nodes.paragraph("", f"{topic.chapter}: {_NOT_YET}", classes=["not-yet"])
-        return nodes.paragraph("", "", self._page_link(chapter, chapter.title))
+        return nodes.paragraph("", "", page_link(self.env.docname, chapter, chapter.title))
 
     def _coded(self, topic: Topic, chapter: Chapter | None) -> nodes.Node:
         if not topic.utility:
@@ -89,13 +93,7 @@ class CurriculumMap(SphinxDirective):
     def _graded(self, topic: Topic, chapter: Chapter | None) -> nodes.Node:
         if chapter is None or not (chapter.has_exercise and chapter.has_page):
             return nodes.paragraph("", _NOT_YET if topic.exercise else "", classes=["not-yet"])
-        return nodes.paragraph("", "", self._page_link(chapter, "exercise"))
-
-    def _page_link(self, chapter: Chapter, text: str) -> nodes.Node:
-        return addnodes.pending_xref(
-            "", nodes.inline("", text), refdomain="std", reftype="doc", refexplicit=True,
-            reftarget=f"/{chapter.part}/{chapter.slug}", refdoc=self.env.docname, refwarn=True,
-        )  # fmt: skip
+        return nodes.paragraph("", "", page_link(self.env.docname, chapter, "exercise"))
 
 
 def _table(body: nodes.tbody) -> nodes.Node:
@@ -106,3 +104,52 @@ def _table(body: nodes.tbody) -> nodes.Node:
     group += nodes.thead("", head)
     group += body
     return nodes.table("", group, classes=["curriculum"])
+
+
+class ChapterMap(SphinxDirective):
+    """The chapters that are there, part by part, and how much of the curriculum they cover."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return a list for each part that has a chapter, then a sentence about the rest."""
+        root = root_of(self.env)
+        for path in ("course.yml", "book/_toc.yml", "book/reference/curriculum.csv"):
+            self.env.note_dependency(str(root / path))
+        there = [chapter for chapter in read_chapters(root) if chapter.has_page]
+        result: list[nodes.Node] = []
+        for part in dict.fromkeys(chapter.part_title for chapter in there):
+            result.append(nodes.paragraph("", "", nodes.strong("", part), classes=["part-title"]))
+            items = [
+                _chapter_item(self.env.docname, chapter) for chapter in there if chapter.part_title == part
+            ]
+            result.append(nodes.bullet_list("", *items, classes=["chapter-map"]))
+        return [*result, self._rest(root, {chapter.slug for chapter in there})]
+
+    def _rest(self, root: Path, there: set[str]) -> nodes.Node:
+        topics = read_topics(root / "book" / "reference" / "curriculum.csv")
+        covered = sum(topic.chapter in there for topic in topics)
+        text = f"These chapters cover {covered} of the {len(topics)} topics of the curriculum. The "
+        link = _doc_link(self.env.docname, "/reference/curriculum", "curriculum map")
+        return nodes.paragraph(
+            "", text, link, nodes.Text(" says of every topic where it is, or that it is not yet.")
+        )
+
+
+def _chapter_item(docname: str, chapter: Chapter) -> nodes.Node:
+    link = page_link(docname, chapter, chapter.title)
+    exercise = f" + {chapter.exercise_minutes} with its exercise" if chapter.has_exercise else ""
+    facts = f" {chapter.read_minutes} minutes{exercise}, {chapter.device_name}"
+    return nodes.list_item(
+        "", nodes.paragraph("", "", link, nodes.inline("", facts, classes=["chapter-minutes"]))
+    )
+
+
+def page_link(docname: str, chapter: Chapter, text: str) -> nodes.Node:
+    """Return a link to a chapter's page."""
+    return _doc_link(docname, f"/{chapter.part}/{chapter.slug}", text)
+
+
+def _doc_link(docname: str, target: str, text: str) -> nodes.Node:
+    return addnodes.pending_xref(
+        "", nodes.inline("", text), refdomain="std", reftype="doc", refexplicit=True,
+        reftarget=target, refdoc=docname, refwarn=True,
+    )  # fmt: skip
