@@ -52,6 +52,8 @@ class RankError(CoursekitError):
         failures: every `RankFailure`, the first one first.
     """
 
+    __module__ = "coursekit.parallel"  # where it is imported from; a notebook shows this name
+
     def __init__(self, failures: Sequence[RankFailure], world_size: int) -> None:
         self.failures = sort_failures(failures)
         self.rank = self.failures[0].rank
@@ -64,6 +66,8 @@ class RankError(CoursekitError):
     def _text(self) -> str:
         first, *others = self.failures
         text = f"rank {first.rank} of {self.world_size} failed first: {first.reason}"
+        if first.lost_peer:
+            text += "\n(the rank that it lost had ended without an error: do all ranks make the same calls?)"
         if first.traceback:
             text += f"\n\n{first.traceback.rstrip()}"
         if others:
@@ -78,6 +82,8 @@ class RankTimeoutError(RankError, TimeoutError):
         rank: the lowest rank that had not ended.
         failures: a `RankFailure` for each rank that had not ended, its stack in `traceback`.
     """
+
+    __module__ = "coursekit.parallel"
 
     def __init__(self, failures: Sequence[RankFailure], world_size: int, timeout_seconds: float) -> None:
         self.timeout_seconds = timeout_seconds
@@ -98,12 +104,12 @@ class RankTimeoutError(RankError, TimeoutError):
 
 
 def sort_failures(failures: Sequence[RankFailure]) -> list[RankFailure]:
-    """Return failures with the cause first: those that only lost a peer, or were stopped, come after, then
-    by time.
-    """
-    return sorted(
-        failures, key=lambda failure: (failure.stopped, failure.lost_peer, failure.time, failure.rank)
-    )
+    """Return failures by time, but those that only lost a peer, or were stopped, come last."""
+
+    def order(failure: RankFailure) -> tuple:
+        return failure.stopped, failure.lost_peer, 0 if failure.stopped else failure.time, failure.rank
+
+    return sorted(failures, key=order)
 
 
 def died(rank: int, exit_code: int, *, stack: str = "", time: float = 0.0) -> RankFailure:
@@ -118,9 +124,7 @@ def died(rank: int, exit_code: int, *, stack: str = "", time: float = 0.0) -> Ra
 
 
 def format_stack(dump: str) -> str:
-    """Return the main thread's frames of a faulthandler dump, outermost first: the user's, and the library
-    call they wait in.
-    """
+    """Return the user's frames of a faulthandler dump, outermost first, and the library call they wait in."""
     threads = re.split(r"\n(?=(?:Current thread|Thread) )", dump.strip())
     frames = re.findall(r'  File "(.+)", line (\d+) in (.+)', threads[-1])  # the main thread comes last
     shown = []
@@ -131,7 +135,7 @@ def format_stack(dump: str) -> str:
             continue
         source = linecache.getline(file, int(line)).strip()
         shown.append(f'  File "{file}", line {line}, in {name}' + (f"\n    {source}" if source else ""))
-    return "\n".join(reversed(shown)) or "  (it did not answer, or stood outside the function)"
+    return "\n".join(reversed(shown)) or "  (outside the function, or too deep in other code to tell)"
 
 
 def _is_library(file: str) -> bool:

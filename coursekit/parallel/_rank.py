@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import faulthandler
 import linecache
+import mmap
 import os
 import pickle
 import random
@@ -64,13 +65,14 @@ def _outcome(rank: int, payload: int) -> bytes:
     import cloudpickle
 
     try:
-        job: Payload = pickle.loads(os.pread(payload, os.fstat(payload).st_size, 0))
+        with mmap.mmap(payload, 0, access=mmap.ACCESS_READ) as shared:
+            job: Payload = pickle.loads(shared)
         os.close(payload)
         _settle(rank, job)
         function, args, kwargs = pickle.loads(job.function)
         with process_group(job.backend, timeout_seconds=job.timeout_seconds):
-            value = function(*args, **kwargs)
-        return b"ok" + _pickle_value(cloudpickle.dumps, value)
+            outcome = b"ok" + _pickle_value(cloudpickle.dumps, function(*args, **kwargs))
+        return outcome
     except BaseException as error:
         return b"no" + pickle.dumps(_describe(error))
 
@@ -87,7 +89,10 @@ def _pickle_value(dumps: Callable[[Any], bytes], value: Any) -> bytes:
 
 @contextlib.contextmanager
 def process_group(backend: str, *, timeout_seconds: float | None) -> Iterator[None]:
-    """Have a process group from the variables of the environment, and destroy it at the end."""
+    """Have a process group from the variables of the environment, and destroy it at the end.
+
+    Not after an exception: to destroy a group whose other ranks still work can hang, and would hide it.
+    """
     import torch
     import torch.distributed as dist
 
@@ -99,11 +104,9 @@ def process_group(backend: str, *, timeout_seconds: float | None) -> Iterator[No
     # Later than launch's own limit, which says more: where each rank stood.
     timeout = None if timeout_seconds is None else datetime.timedelta(seconds=timeout_seconds + 60)
     dist.init_process_group(backend, timeout=timeout, device_id=device)
-    try:
-        yield
-    finally:
-        if dist.is_initialized():  # the function may have destroyed it
-            dist.destroy_process_group()
+    yield
+    if dist.is_initialized():  # the function may have destroyed it
+        dist.destroy_process_group()
 
 
 def _settle(rank: int, job: Payload) -> None:

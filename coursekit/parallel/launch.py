@@ -7,6 +7,7 @@ import importlib.machinery
 import linecache
 import os
 import pickle
+import socket
 import sys
 import tempfile
 import types
@@ -17,9 +18,10 @@ from typing import Any
 from coursekit.errors import InputError
 
 from ._failures import RankError, RankFailure, RankTimeoutError
-from ._job import Job, failure_of, template
+from ._job import Job
 from ._rank import IN_LAUNCH, Payload, process_group
-from ._template import MAX_WORLD_SIZE
+from ._serve import MAX_WORLD_SIZE
+from ._template import current_template
 
 __all__ = ["RankError", "RankFailure", "RankTimeoutError", "launch"]
 
@@ -62,17 +64,24 @@ def launch(
     _check(function, world_size)
     if {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys():
         return _run_here(functools.partial(function, *args, **kwargs), world_size, backend, timeout_seconds)
-    template()  # imports torch while this process does
-    import torch.distributed as dist
-
-    store = dist.TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False)
-    with tempfile.TemporaryFile() as payload:
-        pickle.dump(
-            _payload(function, args, kwargs, world_size, store.port, backend, timeout_seconds), payload
-        )
-        payload.flush()
-        with Job(world_size, payload.fileno(), _show if echo else None) as job:
+    template = current_template()  # imports torch while this process does
+    store = _local_store()
+    payload = _payload(function, args, kwargs, world_size, store.port, backend, timeout_seconds)
+    with tempfile.TemporaryFile() as file:
+        pickle.dump(payload, file)
+        file.flush()
+        with Job(template, world_size, file.fileno(), show=_show if echo else None) as job:
             return _collect(job, timeout_seconds)
+
+
+def prepare_launch(*, fork: bool = False) -> None:
+    """Start, in the background, the process that ranks are forked from: the first `launch` need not wait.
+
+    Args:
+        fork: make it by a fork of this process, for a sandbox where no new program can be started. Call it
+            before torch has computed anything here; a fork after OpenMP has worked hangs.
+    """
+    current_template(fork=fork)
 
 
 def _check(function: Callable[..., Any], world_size: int) -> None:
@@ -95,16 +104,38 @@ def _check(function: Callable[..., Any], world_size: int) -> None:
 
 def _collect(job: Job, timeout_seconds: float | None) -> list[Any]:
     """Wait for the ranks and return their results, or raise what they failed of."""
-    in_time = job.wait(timeout_seconds)
+    try:
+        in_time = job.wait(timeout_seconds)
+    except KeyboardInterrupt:
+        job.ask_where()  # whoever interrupts a job that hangs wants to know
+        job.stop()
+        _show(_where(job))
+        raise
     if not in_time:
         job.ask_where()
     job.stop()
-    failures = [failure for rank in job.ranks if (failure := failure_of(rank, pickle.loads)) is not None]
+    failures = [failure for rank in job.ranks if (failure := rank.failure(pickle.loads)) is not None]
     if not in_time and all(failure.stopped for failure in failures):
         raise RankTimeoutError(failures, len(job.ranks), timeout_seconds)
     if failures:
         raise RankError(failures, len(job.ranks))
     return [pickle.loads(memoryview(rank.result)[2:]) for rank in job.ranks]
+
+
+def _where(job: Job) -> str:
+    stopped = [failure for rank in job.ranks if rank.stopped and (failure := rank.failure(pickle.loads))]
+    return "\n".join(f"rank {failure.rank} was interrupted here:\n{failure.traceback}" for failure in stopped)
+
+
+def _local_store() -> Any:
+    """Return a store for the ranks to find each other, that listens to this machine only, on a free port."""
+    import torch.distributed as dist
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    return dist.TCPStore(
+        "127.0.0.1", port, None, True, wait_for_workers=False, master_listen_fd=listener.detach()
+    )
 
 
 def _payload(
@@ -149,9 +180,7 @@ def _dump(function: Callable[..., Any], value: object) -> bytes:
 
 
 def _importable(module: types.ModuleType) -> bool:
-    """Whether another process with this one's sys.path would import this very module, not one that a test
-    runner made.
-    """
+    """Whether a rank, with the same sys.path, would import this very module."""
     if getattr(module, "__file__", None) is None:
         return True
     path, name = None, ""
@@ -165,9 +194,7 @@ def _importable(module: types.ModuleType) -> bool:
 
 
 def _has_own_finder(name: str) -> bool:
-    """Whether an import hook that other processes have too, such as an editable install's, finds the
-    module.
-    """
+    """Whether the import hook of an editable install, which a rank has too, finds the module."""
     for finder in sys.meta_path:
         if "editable" in getattr(
             finder, "__module__", getattr(type(finder), "__module__", "")
@@ -177,9 +204,7 @@ def _has_own_finder(name: str) -> bool:
 
 
 def _notebook_sources() -> dict[str, list[str]]:
-    """Return the lines of cells and other code that no file holds, so that a rank's traceback can quote
-    them.
-    """
+    """Return the lines of code that no file holds, such as cells, for the tracebacks of ranks to quote."""
     return {
         name: entry[2]
         for name, entry in list(linecache.cache.items())

@@ -1,5 +1,7 @@
 """Counted calls and bytes against what theory says, in real runs on 2 and 4 processes."""
 
+import itertools
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -18,14 +20,12 @@ from coursekit.parallel import (
 
 SIZES = (6, 16, 16, 3)
 NUM_TENSORS = 2 * (len(SIZES) - 1)
-GRADIENT_BYTES = 8 * sum(
-    fan_in * fan_out + fan_out for fan_in, fan_out in zip(SIZES, SIZES[1:], strict=False)
-)
+GRADIENT_BYTES = 8 * sum(fan_in * fan_out + fan_out for fan_in, fan_out in itertools.pairwise(SIZES))
 
 
 def tiny_model():
     torch.manual_seed(0)
-    return nn.Sequential(*[nn.Linear(a, b) for a, b in zip(SIZES, SIZES[1:], strict=False)]).double()
+    return nn.Sequential(*[nn.Linear(a, b) for a, b in itertools.pairwise(SIZES)]).double()
 
 
 def backward(model):
@@ -60,7 +60,7 @@ def in_buckets_of_one_layer(model):
 
 
 def test_small_buckets_split_the_same_bytes():
-    # From the last layer: 8 * (3 + 48 + 16) and the weight of the middle layer do not fit one bucket of 2176 bytes; and so on.
+    # From the last layer on: 67 numbers, to which the next weight's 256 would be too many for 272; and so on.
     for communication in launch(counted, 2, in_buckets_of_one_layer):
         assert [call.payload_bytes for call in communication.records] == [8 * 67, 8 * (256 + 16), 8 * 96]
         assert communication.payload_bytes == {"all_reduce": GRADIENT_BYTES}
@@ -79,7 +79,7 @@ def test_broadcasting_parameters_sends_each_once():
 
 
 def ddp_steps(no_sync):
-    """Return what each of three backward passes of DDP communicates, the first after it has settled its buckets."""
+    """Return what each of three backward passes of DDP communicates."""
     model = replicate(tiny_model(), bucket_cap_mb=0.001)
     counts = []
     for step in range(3):
@@ -192,7 +192,7 @@ def test_the_size_of_a_group_counts_not_that_of_the_world():
 
 
 def ring_all_reduce_by_hand(payload_elements):
-    """The oracle: a ring of sends, written out; returns the bytes that this rank sent, and whether the sum is right."""
+    """The oracle: a ring of sends. Return the bytes that this rank sent, and whether the sum is right."""
     rank, size = dist.get_rank(), dist.get_world_size()
     chunks = list(torch.full((payload_elements,), float(rank + 1), dtype=torch.float64).chunk(size))
     sent = 0

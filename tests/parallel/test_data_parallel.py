@@ -1,7 +1,7 @@
 """Data parallelism on 2 and 4 real gloo processes against one process, in float64.
 
-The oracle trains on the whole batch in one process and uses no coursekit code. Only the order of summation differs, so the tolerance
-is 1e-12 relative.
+The oracle trains on the whole batch in one process and uses no coursekit code. Only the order of summation
+differs, so the tolerance is 1e-12 relative.
 """
 
 import copy
