@@ -1,0 +1,649 @@
+# ---
+# coursekit:
+#   title: Data parallelism
+#   forbidden:
+#     - coursekit.parallel.data_parallel
+#     - coursekit.parallel.average_gradients
+#     - coursekit.parallel.average_gradients_bucketed
+#     - coursekit.parallel.broadcast_parameters
+#     - coursekit.parallel.shard_batch
+#     - coursekit.parallel.shard_indices
+#     - coursekit.parallel.replicate
+#     - torch.nn.parallel
+#     - torch.utils.data.distributed
+#     - torch.utils.data.DistributedSampler
+# ---
+
+# %% [markdown]
+# # Data parallelism
+# Six tasks and a question, 20 points, about 75 minutes. You deal out data, weigh gradients, mend a training
+# loop with four planted bugs, pack buckets, design an all-reduce that the chapter does not show, and find
+# out why a run hangs. Tasks 2 and 3 are tested on real processes.
+#
+# To run a function of yours on two ranks, use `launch` as in the cell below. What it returns is a list with
+# one result for each rank. If a rank fails, the error says which and where. Gradients are to be averaged
+# with `torch.distributed` alone: DDP and the ready-made functions of `coursekit.parallel` are not allowed
+# here.
+
+# %%
+import torch
+import torch.distributed as dist
+
+from coursekit.parallel import launch
+
+
+def hello():
+    total = torch.tensor([10.0 * dist.get_rank() + 1])
+    dist.all_reduce(total)  # sum over the ranks, in place, on every rank
+    return f"rank {dist.get_rank()} of {dist.get_world_size()} has {total.item()}"
+
+
+launch(hello, 2)
+
+# %% nbgrader="locked" grade_id="setup"
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from coursekit.notebooks import expect_close, expect_equal, points_for, probe
+
+
+def softmax_gradient(weight, inputs, labels):
+    """Gradient of the summed cross-entropy of `inputs @ weight.T`, written out by hand. Used by the tests."""
+    error = torch.softmax(inputs @ weight.T, dim=1)
+    error[torch.arange(len(labels)), labels] -= 1
+    return error.T @ inputs
+
+
+def play(schedule, world_size):
+    """Play an all-reduce schedule (task 5) and return what every rank ends up with, and what each one sent.
+
+    Returns: (holds, sent). holds[r][c][s] tells how often the contribution of rank s is in chunk c on rank r:
+        all ones is an all-reduce. sent[r] is in units of the whole vector.
+    """
+    holds = np.zeros((world_size, world_size, world_size))
+    holds[np.arange(world_size), :, np.arange(world_size)] = 1
+    sent = np.zeros(world_size)
+    for transfers in schedule:
+        before = holds.copy()  # all transfers of a round happen at once
+        for source, destination, chunks, operation in transfers:
+            for chunk in chunks:
+                kept = holds[destination, chunk] if operation == "add" else 0
+                holds[destination, chunk] = kept + before[source, chunk]
+                sent[source] += 1 / world_size
+    return holds, sent
+
+
+# %% [markdown]
+# ## Task 1. Deal out an epoch (2 points)
+# Every rank calls this function at the start of an epoch and trains on what it gets. `DistributedSampler`
+# would repeat samples to make the shares equal: here nothing may be repeated, nothing left out, and no two
+# shares may differ by more than one. The order must look shuffled, be another one in every epoch, and the
+# ranks cannot talk to each other about it.
+
+
+# %% nbgrader="solution" grade_id="epoch_shard"
+def epoch_shard(num_samples, epoch, rank, world_size):
+    """Return a list: the sample numbers (from 0) that this rank trains on in this epoch, in its order."""
+    ### BEGIN SOLUTION
+    generator = torch.Generator().manual_seed(epoch)  # the same on every rank: no rank in the seed
+    order = torch.randperm(num_samples, generator=generator)
+    return order[rank::world_size].tolist()
+    ### END SOLUTION
+
+
+# %% nbgrader="tests" grade_id="test_epoch_shard" points=1
+epochs = [[epoch_shard(40, epoch, rank, 2) for rank in range(2)] for epoch in range(2)]
+expect_equal(
+    sorted(epochs[0][0] + epochs[0][1]),
+    list(range(40)),
+    hint="the two shares together must hold every sample once; do both ranks cut the same order?",
+)
+expect_equal([len(share) for share in epochs[0]], [20, 20], hint="equal shares where the number divides")
+expect_equal(epochs[0][0] == epochs[1][0], False, hint="epoch 0 and epoch 1 have the same order; use `epoch`")
+expect_equal(epochs[0][0] == sorted(epochs[0][0]), False, hint="the order is not shuffled")
+
+# %% nbgrader="tests" grade_id="test_epoch_shard_hidden" points=1
+# Graded with tests that you do not see: numbers that do not divide, more ranks than samples, many epochs.
+### BEGIN HIDDEN TESTS
+for count, ranks in ((23, 4), (3, 4), (101, 7)):
+    shares = [epoch_shard(count, 5, rank, ranks) for rank in range(ranks)]
+    expect_equal(
+        sorted(sample for share in shares for sample in share),
+        list(range(count)),
+        hint=f"{count} samples on {ranks} ranks: each exactly once",
+    )
+    lengths = [len(share) for share in shares]
+    expect_equal(
+        max(lengths) - min(lengths) <= 1, True, hint=f"shares of {lengths} samples differ by more than one"
+    )
+orders = {tuple(epoch_shard(50, epoch, 1, 2)) for epoch in range(6)}
+expect_equal(len(orders), 6, hint="six epochs should have six different orders")
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ## Task 2. One token, one vote (3 points)
+# Sentences have different lengths, so ranks have different numbers of valid tokens. Write the backward pass
+# and the averaging of one step, such that every rank ends up with the gradient of the mean loss over *all*
+# tokens of *all* ranks. A rank may have no valid token at all in a step. Think about what the others do
+# meanwhile.
+
+
+# %% nbgrader="solution" grade_id="token_gradients"
+def token_gradients(model, loss_sum, num_valid):
+    """Set every `p.grad` on every rank to the gradient of the mean loss per valid token of all ranks.
+
+    All ranks call this together. Every `p.grad` is None before the call.
+
+    Args:
+        model: any nn.Module of float64 parameters, the same on every rank.
+        loss_sum: scalar tensor, this rank's loss in nats summed over its valid tokens. With `num_valid` 0 it
+            is a plain zero that does not depend on the model, so it cannot be differentiated.
+        num_valid: this rank's number of valid tokens; 0 on some ranks, never on all.
+    """
+    ### BEGIN SOLUTION
+    total = torch.tensor(float(num_valid), dtype=torch.float64)
+    dist.all_reduce(total)
+    if num_valid > 0:
+        (loss_sum / total).backward()
+    for p in model.parameters():
+        if p.grad is None:
+            p.grad = torch.zeros_like(p)  # a rank without tokens still takes part in every call
+        dist.all_reduce(p.grad)  # a sum: the division by all tokens is done
+    ### END SOLUTION
+
+
+# %% nbgrader="tests" grade_id="test_token_gradients" points=1
+def gradients_of_two(weight, inputs, labels):
+    from coursekit.parallel import launch
+
+    def on_rank():
+        model = nn.Linear(weight.shape[1], weight.shape[0], bias=False).double()
+        model.load_state_dict({"weight": weight})
+        mine, targets = inputs[dist.get_rank()], labels[dist.get_rank()]
+        token_gradients(model, cross_entropy(model(mine), targets, reduction="sum"), len(targets))
+        return model.weight.grad
+
+    return launch(on_rank, len(inputs), timeout_seconds=30)
+
+
+generator = torch.Generator().manual_seed(1)
+weight = torch.randn(3, 5, dtype=torch.float64, generator=generator)
+inputs = [torch.randn(n, 5, dtype=torch.float64, generator=generator) for n in (2, 10)]
+labels = [torch.randint(3, (n,), generator=generator) for n in (2, 10)]
+want = sum(softmax_gradient(weight, x, y) for x, y in zip(inputs, labels, strict=True)) / 12
+got = probe(gradients_of_two, weight, inputs, labels)
+expect_close(
+    got[0],
+    want,
+    rtol=1e-10,
+    hint="rank 0 has 2 tokens, rank 1 has 10: each of the 12 must count the same; is anything divided twice?",
+)
+expect_equal(bool(torch.equal(got[0], got[1])), True, hint="the two ranks hold different gradients")
+
+
+# %% nbgrader="tests" grade_id="test_token_gradients_hidden" points=2
+# Graded with tests that you do not see: four ranks, a model of two layers, and a rank without a token.
+### BEGIN HIDDEN TESTS
+def gradients_of_four(first, second, inputs, labels):
+    from coursekit.parallel import launch
+
+    def on_rank():
+        model = nn.Sequential(nn.Linear(5, 4, bias=False), nn.Linear(4, 3, bias=False)).double()
+        model.load_state_dict({"0.weight": first, "1.weight": second})
+        mine, targets = inputs[dist.get_rank()], labels[dist.get_rank()]
+        loss_sum = torch.zeros((), dtype=torch.float64)
+        if len(targets):
+            loss_sum = cross_entropy(model(mine), targets, reduction="sum")
+        token_gradients(model, loss_sum, len(targets))
+        return [p.grad for p in model.parameters()]
+
+    return launch(on_rank, len(inputs), timeout_seconds=30)
+
+
+def data(counts, seed):
+    generator = torch.Generator().manual_seed(seed)
+    inputs = [torch.randn(n, 5, dtype=torch.float64, generator=generator) for n in counts]
+    return inputs, [torch.randint(3, (n,), generator=generator) for n in counts]
+
+
+first, second = (
+    torch.linspace(-1, 1, n, dtype=torch.float64).sin().reshape(shape)
+    for n, shape in ((20, (4, 5)), (12, (3, 4)))
+)
+
+
+def expected(inputs, labels):
+    """The chain rule by hand for two linear layers: logits = x first^T second^T."""
+    x, y = torch.cat(inputs), torch.cat(labels)
+    in_logits = softmax_gradient(second @ first, x, y) / len(y)  # with respect to second @ first
+    return [second.T @ in_logits, in_logits @ first.T]
+
+
+full, empty = data((1, 7, 3, 5), 2), data((4, 0, 6, 1), 3)
+points_for(
+    [
+        (
+            1,
+            lambda: expect_close(
+                probe(gradients_of_four, first, second, *full)[2],
+                expected(*full),
+                rtol=1e-10,
+                hint="four ranks with 1, 7, 3 and 5 tokens: each of the 16 must count the same",
+            ),
+        ),
+        (
+            1,
+            lambda: expect_close(
+                probe(gradients_of_four, first, second, *empty)[1],
+                expected(*empty),
+                rtol=1e-10,
+                hint="rank 1 has no token: it must still take part in every all-reduce, and get the result",
+            ),
+        ),
+    ]
+)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ## Task 3. A loop with four bugs (4 points)
+# The loop below runs on any number of ranks without an error, its loss falls, and it is wrong in four
+# places. Write `train_rank`, which does on N ranks what its docstring says one process would do. Two of the
+# four bugs are in the chapter, one is in the chapter's first equation, and one is not in the chapter at all.
+
+
+# %%
+def train_rank_broken(weight, inputs, labels, steps, lr, max_norm, seed):
+    rank, world_size = dist.get_rank(), dist.get_world_size()
+    model = nn.Linear(weight.shape[1], weight.shape[0], bias=False).double()
+    model.load_state_dict({"weight": weight})
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    for step in range(steps):
+        generator = torch.Generator().manual_seed(seed + step + rank)
+        rows = torch.randperm(len(inputs), generator=generator)[: len(inputs) // 2]
+        rows = rows[rank::world_size]
+        optimizer.zero_grad()
+        cross_entropy(model(inputs[rows]), labels[rows]).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), max_norm)
+        for p in model.parameters():
+            dist.all_reduce(p.grad)
+        optimizer.step()
+    return model.weight.detach()
+
+
+# %% nbgrader="solution" grade_id="train_rank"
+def train_rank(weight, inputs, labels, steps, lr, max_norm, seed):
+    """Train a linear classifier with the other ranks; return its weight (classes, features), detached.
+
+    All ranks together do what one process does that starts from *rank 0's* `weight`, draws in step k the
+    batch torch.randperm(len(inputs), generator=torch.Generator().manual_seed(seed + k))[: len(inputs) // 2],
+    takes the gradient of its mean cross-entropy, clips that gradient to the norm `max_norm`, and makes a
+    step of SGD. Only rank 0 has read a checkpoint: the other ranks are called with another `weight`, which
+    must not matter. The batch divides by the number of ranks.
+    """
+    ### BEGIN SOLUTION
+    rank, world_size = dist.get_rank(), dist.get_world_size()
+    model = nn.Linear(weight.shape[1], weight.shape[0], bias=False).double()
+    model.load_state_dict({"weight": weight})
+    for p in model.parameters():
+        dist.broadcast(p.data, src=0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    for step in range(steps):
+        generator = torch.Generator().manual_seed(seed + step)  # one order for all ranks
+        rows = torch.randperm(len(inputs), generator=generator)[: len(inputs) // 2]
+        rows = rows[rank::world_size]
+        optimizer.zero_grad()
+        cross_entropy(model(inputs[rows]), labels[rows]).backward()
+        for p in model.parameters():
+            dist.all_reduce(p.grad)
+            p.grad /= world_size
+        # The norm of the whole batch's gradient: known only now.
+        nn.utils.clip_grad_norm_(model.parameters(), max_norm)
+        optimizer.step()
+    return model.weight.detach()
+    ### END SOLUTION
+
+
+# %% nbgrader="tests" grade_id="test_train_rank" points=3
+def train_on_two(weights, inputs, labels, steps, max_norm):
+    from coursekit.parallel import launch
+
+    def on_rank():
+        return train_rank(weights[dist.get_rank()], inputs, labels, steps, 0.5, max_norm, 3)
+
+    return launch(on_rank, len(weights), timeout_seconds=30)
+
+
+def one_process(weight, inputs, labels, steps, max_norm):
+    for step in range(steps):
+        rows = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(3 + step))[
+            : len(inputs) // 2
+        ]
+        gradient = softmax_gradient(weight, inputs[rows], labels[rows]) / len(rows)
+        weight = weight - 0.5 * gradient * min(1.0, max_norm / (gradient.norm().item() + 1e-6))
+    return weight
+
+
+generator = torch.Generator().manual_seed(4)
+weights = [torch.randn(3, 4, dtype=torch.float64, generator=generator) for _ in range(2)]
+inputs = torch.randn(16, 4, dtype=torch.float64, generator=generator)
+labels = torch.randint(3, (16,), generator=generator)
+same, same_labels = inputs[:1].repeat(16, 1), labels[:1].repeat(16)
+points_for(
+    [
+        (
+            1,
+            lambda: expect_close(
+                probe(train_on_two, weights, same, same_labels, 2, 1e9)[1],
+                one_process(weights[0], same, same_labels, 2, 1e9),
+                rtol=1e-9,
+                hint="16 copies of one sample, so who gets which does not matter: do all ranks start from "
+                "rank 0's weight, and is the gradient a mean over the ranks?",
+            ),
+        ),
+        (
+            1,
+            lambda: expect_close(
+                probe(train_on_two, weights, inputs, labels, 2, 1e9)[1],
+                one_process(weights[0], inputs, labels, 2, 1e9),
+                rtol=1e-9,
+                hint="different samples, no clipping: do the two shares make up the batch of the docstring?",
+            ),
+        ),
+        (
+            1,
+            lambda: expect_close(
+                probe(train_on_two, weights, inputs, labels, 3, 0.05)[1],
+                one_process(weights[0], inputs, labels, 3, 0.05),
+                rtol=1e-9,
+                hint="if the other parts are right, look at the clipping: whose norm is compared?",
+            ),
+        ),
+    ]
+)
+
+
+# %% nbgrader="tests" grade_id="test_train_rank_hidden" points=1
+# Graded with tests that you do not see: four ranks, other data, and whether the ranks agree to the last bit.
+### BEGIN HIDDEN TESTS
+def train_on_four(weights, inputs, labels):
+    from coursekit.parallel import launch
+
+    def on_rank():
+        return train_rank(weights[dist.get_rank()], inputs, labels, 5, 0.3, 0.2, 11)
+
+    return launch(on_rank, len(weights), timeout_seconds=30)
+
+
+generator = torch.Generator().manual_seed(5)
+weights = [torch.randn(4, 6, dtype=torch.float64, generator=generator) for _ in range(4)]
+inputs = torch.randn(24, 6, dtype=torch.float64, generator=generator)
+labels = torch.randint(4, (24,), generator=generator)
+want = weights[0]
+for step in range(5):
+    rows = torch.randperm(24, generator=torch.Generator().manual_seed(11 + step))[:12]
+    gradient = softmax_gradient(want, inputs[rows], labels[rows]) / 12
+    want = want - 0.3 * gradient * min(1.0, 0.2 / (gradient.norm().item() + 1e-6))
+got = probe(train_on_four, weights, inputs, labels)
+expect_close(got[3], want, rtol=1e-9, hint="four ranks, five steps: not what one process gets")
+expect_equal(
+    all(bool(torch.equal(w, got[0])) for w in got), True, hint="the ranks end with different weights"
+)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ## Task 4. Pack the buckets (2 points)
+# Gradients come out of backward one after the other. A bucket takes consecutive gradients and is sent as
+# soon as it is closed. You want few calls, but no bucket above the limit, and a smaller first bucket, so
+# that the link has work early (DDP's defaults are 1 MiB for the first and 25 MiB for the others). A gradient
+# above the limit travels alone.
+
+
+# %% nbgrader="solution" grade_id="plan_buckets"
+def plan_buckets(sizes, first_cap, cap):
+    """Return the fewest buckets, as a list of lists of positions in `sizes`, in order; every position once.
+
+    Args:
+        sizes: bytes of each gradient, in the order in which backward produces them.
+        first_cap: most bytes in the first bucket.
+        cap: most bytes in each later one. A bucket with a single gradient may be larger.
+    """
+    ### BEGIN SOLUTION
+    buckets, filled = [], 0
+    for position, size in enumerate(sizes):
+        limit = first_cap if len(buckets) == 1 else cap
+        if not buckets or filled + size > limit:
+            buckets.append([])
+            filled = 0
+        buckets[-1].append(position)
+        filled += size
+    return buckets
+    ### END SOLUTION
+
+
+# %% nbgrader="tests" grade_id="test_plan_buckets" points=1
+plan = plan_buckets([4, 3, 3, 9, 1, 5, 5, 30, 2], 8, 10)
+expect_equal(
+    [position for bucket in plan for position in bucket],
+    list(range(9)),
+    hint="every gradient once, in the order in which backward produces them",
+)
+expect_equal(
+    plan,
+    [[0, 1], [2], [3, 4], [5, 6], [7], [8]],
+    hint="4 + 3 fit into the first 8 bytes; 9 + 1 and 5 + 5 are exactly 10, which is allowed; 30 goes alone",
+)
+
+
+# %% nbgrader="tests" grade_id="test_plan_buckets_hidden" points=1
+# Graded with tests that you do not see: many random lists, against a search over all ways to cut them.
+### BEGIN HIDDEN TESTS
+def fewest(sizes, first_cap, cap):
+    best = [0] + [10**9] * len(sizes)  # best[k]: fewest buckets for the first k gradients
+    for stop in range(1, len(sizes) + 1):
+        for start in range(stop):
+            limit = first_cap if start == 0 else cap
+            if stop - start == 1 or sum(sizes[start:stop]) <= limit:
+                best[stop] = min(best[stop], best[start] + 1)
+    return best[-1]
+
+
+rng = np.random.default_rng(6)
+for _ in range(40):
+    sizes = rng.integers(1, 12, size=rng.integers(0, 12)).tolist()
+    first_cap, cap = int(rng.integers(2, 8)), int(rng.integers(8, 20))
+    plan = plan_buckets(sizes, first_cap, cap)
+    expect_equal(
+        [p for bucket in plan for p in bucket], list(range(len(sizes))), hint=f"{sizes}: each once, in order"
+    )
+    for k, bucket in enumerate(plan):
+        limit = first_cap if k == 0 else cap
+        expect_equal(
+            len(bucket) == 1 or sum(sizes[p] for p in bucket) <= limit,
+            True,
+            hint=f"sizes {sizes}, limits {first_cap} and {cap}: bucket {bucket} is too large",
+        )
+    expect_equal(
+        len(plan),
+        fewest(sizes, first_cap, cap),
+        hint=f"{sizes}, limits {first_cap} and {cap}: fewer calls are possible",
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ## Task 5. Fewer rounds than a ring (4 points)
+# A ring needs 2(N - 1) rounds, and every round costs a latency: 2,046 of them for 1,024 ranks. *Recursive
+# halving and doubling* (Thakur, Rabenseifner and Gropp 2005) sends exactly as many bytes in 2 log2(N)
+# rounds. For N a power of two:
+#
+# - Halving. Ranks that are N/2 apart form pairs. The two split the vector: each becomes responsible for one
+#   half, sends the *other* half of its numbers to its partner, and adds what it receives. From then on each
+#   works on its half only: pairs N/4 apart, a quarter of the vector; and so on, until each rank is
+#   responsible for one chunk, which is then complete.
+# - Doubling. The way back: the same pairs in reverse order hand each other the complete chunks that they
+#   have.
+#
+# A schedule is a list of rounds. A round is a list of transfers `(source, destination, chunks, operation)`:
+# `chunks` is a list of chunk numbers from 0 to N - 1, `operation` is `"add"` or `"copy"`. All transfers of a
+# round happen at once. `play(schedule, world_size)`, defined above, shows what comes out. As an example, two
+# ranks:
+
+
+# %%
+two = [[(0, 1, [1], "add"), (1, 0, [0], "add")], [(0, 1, [0], "copy"), (1, 0, [1], "copy")]]
+play(two, 2)
+
+
+# %% nbgrader="solution" grade_id="all_reduce_schedule"
+def all_reduce_schedule(world_size):
+    """Return the rounds of an all-reduce by recursive halving and doubling, for 2, 4, 8, ... ranks."""
+
+    ### BEGIN SOLUTION
+    def window(rank, length):
+        """Chunks that the rank is responsible for when windows have this length."""
+        begin = rank // length * length
+        return list(range(begin, begin + length))
+
+    distances = []
+    while (distances[-1] if distances else world_size) > 1:
+        distances.append((distances[-1] if distances else world_size) // 2)
+    halving = [
+        [(rank, rank ^ d, window(rank ^ d, d), "add") for rank in range(world_size)] for d in distances
+    ]
+    doubling = [
+        [(rank, rank ^ d, window(rank, d), "copy") for rank in range(world_size)] for d in reversed(distances)
+    ]
+    return halving + doubling
+    ### END SOLUTION
+
+
+# %% nbgrader="tests" grade_id="test_schedule" points=2
+schedule = all_reduce_schedule(4)
+holds, sent = play(schedule, 4)
+expect_equal(
+    holds.min() == 1 and holds.max() == 1,
+    True,
+    hint="after the last round every chunk on every rank must hold each rank's contribution once: look at "
+    "play(all_reduce_schedule(4), 4)[0]; a 0 is missing, a 2 was added twice",
+)
+points_for(
+    [
+        (
+            1,
+            lambda: expect_equal(len(schedule), 4, hint="four ranks need 2 log2(4) = 4 rounds; a ring has 6"),
+        ),
+        (
+            1,
+            lambda: expect_close(
+                sent,
+                np.full(4, 1.5),
+                hint="each rank should send 2 (4 - 1) / 4 = 1.5 vectors; does it send more than is needed?",
+            ),
+        ),
+    ]
+)
+
+
+# %% nbgrader="tests" grade_id="test_schedule_hidden" points=2
+# Graded with tests that you do not see: other numbers of ranks.
+### BEGIN HIDDEN TESTS
+def is_all_reduce(world_size, rounds):
+    schedule = all_reduce_schedule(world_size)
+    holds, sent = play(schedule, world_size)
+    expect_equal(
+        holds.min() == 1 and holds.max() == 1,
+        True,
+        hint=f"{world_size} ranks: not every chunk is the sum over all ranks",
+    )
+    expect_equal(len(schedule), rounds, hint=f"{world_size} ranks: number of rounds")
+    bytes_sent = sum(2 / 2 ** (k + 1) for k in range(rounds // 2))  # half, quarter, ... there and back
+    expect_close(sent, np.full(world_size, bytes_sent), hint=f"{world_size} ranks: vectors sent by each rank")
+
+
+points_for([(1, lambda: is_all_reduce(2, 2)), (1, lambda: (is_all_reduce(8, 6), is_all_reduce(32, 10)))])
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ## Task 6. Why does it hang? (2 points)
+# All ranks must make the same collective calls in the same order. When they do not, nothing raises: some
+# wait for a call that the others never make. PyTorch can record each rank's calls (its "flight recorder");
+# given such records, find the first call at which the ranks part.
+
+
+# %% nbgrader="solution" grade_id="first_mismatch"
+def first_mismatch(calls):
+    """Return None if all ranks made the same calls, else (position, groups) of the first difference.
+
+    `groups` is the sorted list of the sorted lists of ranks that made the same call at that position. A rank
+    whose record has ended made the call None there.
+
+    Args:
+        calls: for each rank the list of its calls, each a tuple (name, number of values) such as
+            ("all_reduce", 2260).
+
+    For instance, if rank 1 of three alone skips its second of two calls: (1, [[0, 2], [1]]).
+    """
+    ### BEGIN SOLUTION
+    for position in range(max(map(len, calls), default=0)):
+        groups = {}
+        for rank, record in enumerate(calls):
+            groups.setdefault(record[position] if position < len(record) else None, []).append(rank)
+        if len(groups) > 1:
+            return position, sorted(groups.values())
+    return None
+    ### END SOLUTION
+
+
+# %% nbgrader="tests" grade_id="test_first_mismatch" points=1
+step = [("all_reduce", 1920), ("all_reduce", 30), ("all_reduce", 300), ("all_reduce", 10)]
+expect_equal(first_mismatch([step * 3, step * 3]), None, hint="these two ranks agree in all calls")
+expect_equal(
+    first_mismatch([[*step, ("all_reduce", 1), *step], step * 2, step * 2]),
+    (4, [[0], [1, 2]]),
+    hint="rank 0 alone sums a loss for its log after the first step: calls 0 to 3 agree, call 4 does not",
+)
+
+# %% nbgrader="tests" grade_id="test_first_mismatch_hidden" points=1
+# Graded with tests that you do not see: records that end early, other kinds of difference.
+### BEGIN HIDDEN TESTS
+a, b, c = ("all_reduce", 8), ("all_reduce", 9), ("broadcast", 8)
+for calls, want, hint in (
+    ([[a, b], [a], [a, b]], (1, [[0, 2], [1]]), "rank 1 stopped after one call"),
+    ([[a, a], [a, b], [a, c], [a, a]], (1, [[0, 3], [1], [2]]), "sizes and names both matter"),
+    ([[], [a]], (0, [[0], [1]]), "a rank that made no call at all"),
+    ([[a, b, c]] * 4, None, "four equal records"),
+    ([[a, b], [b, a]], (0, [[0], [1]]), "the same calls in another order do not match"),
+):
+    expect_equal(first_mismatch(calls), want, hint=hint)
+### END HIDDEN TESTS
+
+# %% [markdown] nbgrader="answer" grade_id="explain" points=3
+# ## A question (3 points, read by a person)
+# A team moves a run from 8 to 64 GPUs. Batch per GPU and learning rate stay as they were. A step takes 0.44
+# s instead of 0.40 s, so they report "7.3 times as fast". After the same number of *tokens*, however, the
+# loss is 0.15 nats higher than on 8 GPUs, and somebody suspects a bug in the gradient averaging.
+#
+# Say what you expect to see without any bug, name one short experiment that tells the two explanations
+# apart, and say how you would report the gain of the 64 GPUs. About eight sentences.
+#
+# ### BEGIN SOLUTION
+# **Model answer.** Without any bug a higher loss is expected: the global batch is eight times as large, so
+# after the same tokens the run has made an eighth of the steps, each less noisy but no longer, because the
+# learning rate was not raised. To separate this from a fault I keep the *global* batch: 64 GPUs with an
+# eighth of the batch each (or 8 GPUs with eight accumulation steps), same seed, same data order. If
+# averaging is right, the first step's gradient agrees with that of the 8-GPU run up to rounding, and the
+# loss curves lie on each other for hundreds of steps; a fault (a sum in place of a mean, unequal token
+# counts, repeated shares, unequal starts) shows in the first step at the percent level. A checksum of the
+# weights, compared between ranks, tests the rest. 7.3 is the gain in tokens per second, (64/8) x 0.40/0.44,
+# not in learning. I would tune the learning rate for the larger batch (start from linear scaling with warmup
+# for SGD, less for Adam) and report the wall time to the same loss, which may be far below 7.3 beyond the
+# critical batch size.
+#
+# **Rubric.** 1 point: the larger global batch at a fixed learning rate (fewer steps per token) explains it
+# without a bug. 1 point: an experiment that holds the global batch fixed, or compares the averaged gradient
+# of one fixed batch, with what each outcome would mean. 1 point: throughput told apart from progress: time
+# to a loss, with the learning rate tuned for each size, or a limit such as the critical batch named. Half
+# points are fine.
+# ### END SOLUTION

@@ -1,0 +1,14 @@
+"""A bucket that is exactly full counts as too large."""
+# scores: {test_plan_buckets: 0, test_plan_buckets_hidden: 0}
+
+# %% grade_id="plan_buckets"
+def plan_buckets(sizes, first_cap, cap):
+    buckets, filled = [], 0
+    for position, size in enumerate(sizes):
+        limit = first_cap if len(buckets) == 1 else cap
+        if not buckets or filled + size >= limit:
+            buckets.append([])
+            filled = 0
+        buckets[-1].append(position)
+        filled += size
+    return buckets
