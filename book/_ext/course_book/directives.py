@@ -22,9 +22,10 @@ _SOLUTION_NOTE = "The reference solution. Try first: the visible tests tell you 
 
 
 def setup(app: Sphinx) -> None:
-    """Register both directives."""
+    """Register the directives."""
     app.add_directive("chapter-box", ChapterBox)
     app.add_directive("exercise-notebook", ExerciseNotebook)
+    app.add_directive("when-released", WhenReleased)
 
 
 class _ChapterDirective(SphinxDirective):
@@ -154,3 +155,18 @@ def _spaced(parts: list[nodes.Node]) -> list[nodes.Node]:
 
 def _outside(text: str, url: str) -> nodes.Node:
     return nodes.reference("", text, refuri=url, internal=False)
+
+
+class WhenReleased(SphinxDirective):
+    """Text that is true only once course.yml has a release repository; it starts with its own heading."""
+
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        """Return the text as a section, or nothing."""
+        if not self.config.course_map.get("release_repository"):
+            return []
+        title = self.content[0].lstrip("# ")
+        section = nodes.section("", nodes.title("", title), ids=[nodes.make_id(title)])
+        self.state.nested_parse(self.content[1:], self.content_offset + 1, section)
+        return [section]

@@ -1,13 +1,15 @@
-"""Each page with code is offered as a notebook: its source and the outputs of the build."""
+"""Each page with code is offered as a notebook: its text in plain Markdown, its cells, their outputs."""
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
+import nbformat
 from docutils import nodes
 from sphinx.application import Sphinx
+
+from course_book.plain_markdown import plain_notebook
 
 
 def setup(app: Sphinx) -> None:
@@ -18,11 +20,12 @@ def setup(app: Sphinx) -> None:
 def _offer(
     app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
 ) -> None:
-    """Copy the notebook that MyST-NB wrote, and name it for the download menu."""
+    """Write the notebook made from what MyST-NB read, and name it for the download menu."""
     if "kernelspec" not in app.env.metadata.get(pagename, {}):
         return
-    made = Path(app.outdir).parent / "jupyter_execute" / f"{pagename}.ipynb"
+    read = nbformat.read(Path(app.outdir).parent / "jupyter_execute" / f"{pagename}.ipynb", as_version=4)
     offered = Path(app.outdir) / "_sources" / f"{pagename}.ipynb"
     offered.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(made, offered)
+    folder = Path(app.env.doc2path(pagename)).parent
+    nbformat.write(plain_notebook(read, folder=folder), offered)
     context["ipynb_source"] = f"{pagename}.ipynb"
