@@ -121,7 +121,7 @@ def _whose(
 
 
 def _in_roster(user: str, name: str, students: Sequence[Student]) -> tuple[str, str]:
-    """Return the roster's id for an LMS's number and name, and a note; the number where the roster is silent."""
+    """Return the roster's id for an LMS's number and name, or the number, and a note why."""
     if any(student.id == user for student in students):
         return user, ""
     by_name = [student.id for student in students if _folded(name) in _spellings(student)]

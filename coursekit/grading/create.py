@@ -8,6 +8,7 @@ from pathlib import Path
 from coursekit.errors import InputError
 from coursekit.grading.course import CONFIG_NAME, Course
 from coursekit.grading.nbgrader_tools import generate_assignment
+from coursekit.grading.template import exercise_version
 
 FOLDERS = ("source", "release", "submitted", "autograded", "feedback")
 STUDENTS_HEADER = "id,first_name,last_name,email\n"
@@ -18,14 +19,22 @@ c = get_config()  # noqa: F821
 c.CourseDirectory.course_id = "{course_id}"
 c.CourseDirectory.ignore = [".ipynb_checkpoints", "*.pyc", "__pycache__", ".*"]
 
-c.Execute.timeout = 60
-c.Execute.shutdown_kernel = "immediate"  # a kernel that is asked politely takes a second to go
+c.RunNotebook.timeout = 60  # seconds a cell, under `nbgrader autograde`
 
-# nbgrader's own list and two of ours: forbidden imports say so; a warning on stderr costs nothing, and a test
-# cell that did not run earns nothing.
+# A submission is rebuilt from the released notebook and the student's answers, whatever else was done to it.
+c.Autograde.sanitize_preprocessors = [
+    "coursekit.grading.preprocessors.RebuildSubmission",
+    "nbgrader.preprocessors.ClearOutput",
+    "nbgrader.preprocessors.OverwriteKernelspec",
+    "nbgrader.preprocessors.OverwriteCells",
+    "nbgrader.preprocessors.CheckCellMetadata",
+]
+
+# nbgrader's own list, but: forbidden imports say so; a kernel that dies costs what follows, not the whole
+# grade; a warning on stderr costs nothing; and a test cell that did not run earns nothing.
 c.Autograde.autograde_preprocessors = [
     "coursekit.grading.preprocessors.BlockForbidden",
-    "nbgrader.preprocessors.Execute",
+    "coursekit.grading.preprocessors.RunNotebook",
     "coursekit.grading.preprocessors.FailClosed",
     "nbconvert.preprocessors.ClearMetadataPreprocessor",
     "nbgrader.preprocessors.LimitOutput",
@@ -78,8 +87,20 @@ def add_exercise(course: Course, source: Path) -> bool:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, "utf-8")
-    generate_assignment(course, exercise.slug)
+    release_exercise(course, exercise.slug)
     return True
+
+
+def release_exercise(course: Course, assignment: str) -> str:
+    """Write release/ and the gradebook's cells from source/, note from which version, and return that."""
+    from coursekit.grading.record import Recorder
+
+    version = exercise_version(course, assignment)
+    generate_assignment(course, assignment)
+    recorder = Recorder(course, assignment, version=version)
+    recorder.stamp_exercise()
+    recorder.close()
+    return version
 
 
 def _write_new(path: Path, text: str) -> None:

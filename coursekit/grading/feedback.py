@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import html
+import re
 from typing import Any
 
-from nbconvert.preprocessors import Preprocessor
-from nbgrader.preprocessors import ClearHiddenTests
-from nbgrader.utils import is_grade
+from nbgrader.preprocessors import ClearHiddenTests, NbGraderPreprocessor
+from nbgrader.utils import is_grade, is_solution
 
 from coursekit.grading.course import Course
 from coursekit.grading.nbgrader_tools import generate_feedback
 from coursekit.grading.record import replace_text
 
 # HTML, JavaScript and SVG of a student's could run in the instructor's browser; text and pixels cannot.
+_TAG = re.compile(r"<(?=[A-Za-z/!?])")
+_SCRIPT_LINK = re.compile(r"((?:java|vb)script)\s*:", re.IGNORECASE)
 SHOWN = ("text/plain", "image/png", "image/jpeg")
 
 
-class HideHiddenTests(Preprocessor):
-    """Takes the source and the output of hidden tests out of a graded notebook. nbgrader preprocessor."""
+class HideHiddenTests(NbGraderPreprocessor):
+    """Takes hidden tests and their outputs out of a graded notebook, and what could run in a browser."""
 
     def preprocess(self, nb: Any, resources: dict) -> tuple[Any, dict]:
-        """Return the notebook with hidden tests reduced to their first line and their points."""
+        """Return the notebook with hidden tests cut to a line and their points, and all else to text."""
         clear = ClearHiddenTests(parent=self)
         for cell in nb.cells:
             removed = cell.cell_type == "code" and clear._remove_hidden_test_region(cell)
@@ -29,6 +31,8 @@ class HideHiddenTests(Preprocessor):
                 cell.outputs = [_points(cell)]
             elif cell.cell_type == "code":
                 cell.outputs = [_plain(output) for output in cell.outputs]
+            elif is_solution(cell):
+                cell.source = _TAG.sub("&lt;", _SCRIPT_LINK.sub(r"\1 :", cell.source))
         return nb, resources
 
 

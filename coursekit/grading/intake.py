@@ -57,7 +57,13 @@ def read_submission(course: Course, assignment: str, *, student: str) -> Submiss
 
     Raises: RejectedError if there is no regular notebook file of bearable size.
     """
-    folder = course.submitted(student, assignment)
+    try:
+        return _read_folder(course.submitted(student, assignment), student, assignment)
+    except OSError as error:  # no permission, a name too long, a disk that fails
+        raise RejectedError(f"the submission cannot be read: {error.strerror}") from error
+
+
+def _read_folder(folder: Path, student: str, assignment: str) -> Submission:
     for part in (folder.parent, folder):
         if part.is_symlink():
             raise RejectedError(f"{part.name} is a link, and links are not followed")
@@ -112,16 +118,17 @@ def _read_regular(path: Path) -> bytes:
     except OSError as error:
         reason = "a link" if path.is_symlink() else error.strerror
         raise RejectedError(f"{path.name} cannot be read: {reason}") from error
-    with open(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
+    try:
+        status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise RejectedError(f"{path.name} is not a regular file")
         if status.st_size > MAX_BYTES:
-            megabytes = status.st_size // 2**20
-            raise RejectedError(
-                f"{path.name} has {megabytes} MiB, more than {MAX_BYTES // 2**20}: clear its outputs"
-            )
-        return file.read(MAX_BYTES)
+            sizes = f"{status.st_size // 2**20} MiB, more than {MAX_BYTES // 2**20}"
+            raise RejectedError(f"{path.name} has {sizes}: clear its outputs")
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(MAX_BYTES)
+    finally:
+        os.close(descriptor)
 
 
 def _timestamp(folder: Path) -> str | None:

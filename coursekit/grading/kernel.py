@@ -96,7 +96,7 @@ def make_client(notebook: bytes, limits: Limits, *, box: Path) -> BoundedClient:
         interrupt_on_timeout=True,
         error_on_timeout={"ename": TIMEOUT_NAME, "evalue": "", "traceback": []},
         raise_on_iopub_timeout=True,
-        iopub_timeout=10,
+        iopub_timeout=round(limits.drain_seconds),
         startup_timeout=round(limits.start_seconds),
         shutdown_kernel="immediate",
         record_timing=False,

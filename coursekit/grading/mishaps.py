@@ -1,4 +1,4 @@
-"""What happens to notebooks on their way: each function turns the bytes of a good submission into a mishap."""
+"""What happens to notebooks on their way: each function makes a mishap of the bytes of a good submission."""
 
 from __future__ import annotations
 

@@ -6,22 +6,65 @@ its own.
 
 from __future__ import annotations
 
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
+import nbformat
 from nbformat.v4 import new_output
 from nbgrader.preprocessors import NbGraderPreprocessor
 from nbgrader.utils import is_grade
+from traitlets import Integer
 
+from coursekit.grading.course import Course
+from coursekit.grading.intake import parse_answers
+from coursekit.grading.rebuild import rebuild
+from coursekit.grading.run import Job, Limits, run_notebook
+from coursekit.grading.template import load_template, sibling_files
 from coursekit.notebooks.forbidden import block_forbidden
 from coursekit.notebooks.scoring import score_cell
 
 
+class RebuildSubmission(NbGraderPreprocessor):
+    """Replaces a submission by the released notebook with the student's answers; before everything else.
+
+    nbgrader stops the whole batch at one duplicated cell, and keeps what a student wrote between the cells.
+    """
+
+    def preprocess(self, nb: Any, resources: dict) -> tuple[Any, dict]:
+        """Return the rebuilt notebook."""
+        words = resources["nbgrader"]
+        course = _course(resources)
+        template = load_template(course, words["assignment"])
+        rebuilt = rebuild(template, parse_answers(json.dumps(nb).encode()))
+        for flag in rebuilt.flags:
+            self.log.warning("%s: %s", words["student"], flag)
+        return nbformat.from_dict(rebuilt.notebook), resources
+
+
 class BlockForbidden(NbGraderPreprocessor):
-    """Makes solution cells that use a forbidden import raise a message that names it; before Execute."""
+    """Makes solution cells that use a forbidden import raise a message that names it."""
 
     def preprocess(self, nb: Any, resources: dict) -> tuple[Any, dict]:
         """Return the notebook with such cells replaced."""
         return block_forbidden(nb)[0], resources
+
+
+class RunNotebook(NbGraderPreprocessor):
+    """Runs the notebook as `coursekit grade` does. nbgrader's Execute gives up on a kernel that dies."""
+
+    timeout = Integer(60, help="Seconds that one cell may run.").tag(config=True)
+
+    def preprocess(self, nb: Any, resources: dict) -> tuple[Any, dict]:
+        """Return the executed notebook."""
+        limits = Limits(cell_seconds=self.timeout, notebook_seconds=10 * self.timeout)
+        files = sibling_files(_course(resources), resources["nbgrader"]["assignment"])
+        job = Job(json.dumps(nb).encode(), files, limits)
+        # In a thread: the formgrader's button calls this from inside a running event loop.
+        with ThreadPoolExecutor(1) as pool:
+            run = pool.submit(run_notebook, job).result()
+        return nbformat.reads(run.notebook.decode(), as_version=4), resources
 
 
 class FailClosed(NbGraderPreprocessor):
@@ -47,3 +90,7 @@ class FailClosed(NbGraderPreprocessor):
             )
         cell.outputs = kept
         return cell, resources
+
+
+def _course(resources: dict) -> Course:
+    return Course(Path(resources["nbgrader"]["db_url"].removeprefix("sqlite:///")).parent)

@@ -128,6 +128,17 @@ class Recorder:
             raise
 
 
+def valid_timestamp(timestamp: str | None) -> bool:
+    """Return whether nbgrader can read this as the time of a submission."""
+    from nbgrader.utils import parse_utc
+
+    try:
+        parse_utc(timestamp)
+    except (ValueError, OverflowError, TypeError, AttributeError):
+        return False
+    return True
+
+
 def replace_text(path: Path, text: str) -> None:
     """Write a file whole or not at all, over a read-only one too."""
     path.parent.mkdir(parents=True, exist_ok=True)

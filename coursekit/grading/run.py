@@ -30,11 +30,16 @@ class KernelStartError(CoursekitError):
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of one run: seconds a cell and a whole notebook, bytes and pieces of output a cell."""
+    """Bounds of one run: seconds for a cell, the notebook, the start of a kernel; output of a cell.
+
+    drain_seconds: how long after a cell's end its output may still arrive; after that the kernel counts as
+    gone, which is what happens to a loop that cannot be interrupted.
+    """
 
     cell_seconds: float = 60.0
     notebook_seconds: float = 600.0
     start_seconds: float = 60.0
+    drain_seconds: float = 10.0
     output_bytes: int = 10**6
     output_pieces: int = 1000
 

@@ -6,17 +6,17 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from coursekit.errors import require
 from coursekit.grading.check import score_cells, unscored
 from coursekit.grading.course import Course
+from coursekit.grading.create import release_exercise
 from coursekit.grading.intake import RejectedError, Submission, fingerprint, parse_answers, read_submission
 from coursekit.grading.journal import stamped_version
-from coursekit.grading.nbgrader_tools import generate_assignment
 from coursekit.grading.rebuild import Rebuilt, rebuild
-from coursekit.grading.record import Recorder
+from coursekit.grading.record import Recorder, valid_timestamp
 from coursekit.grading.report import Result, total
 from coursekit.grading.run import Job, Run, run_notebook
 from coursekit.grading.template import exercise_version, load_template, sibling_files
@@ -30,6 +30,7 @@ class _Pending:
     """A submission whose notebook is being run."""
 
     submission: Submission
+    digest: str
     rebuilt: Rebuilt
     flags: tuple[str, ...]
 
@@ -42,11 +43,10 @@ class Session:
         version = exercise_version(course, assignment)
         stale = stamped_version(course.gradebook, assignment) != version
         if stale or not course.release(assignment).is_file():
-            generate_assignment(course, assignment)
+            release_exercise(course, assignment)
         self.template = load_template(course, assignment)
         self.files = sibling_files(course, assignment)
         self.recorder = Recorder(course, assignment, version=version)
-        self.recorder.stamp_exercise()
 
     def __enter__(self) -> Session:
         return self
@@ -69,15 +69,23 @@ class Session:
     def _begin(self, student: str, pool: Executor, running: dict[Future[Run], _Pending]) -> Iterator[Result]:
         """Hand one submission to the workers, or yield its result if there is nothing to run."""
         try:
-            submission = read_submission(self.course, self.assignment, student=student)
-            rebuilt = rebuild(self.template, parse_answers(submission.data))
+            pending, job = self._prepare(student)
         except RejectedError as error:
             yield self._recorded(self._reject, student, str(error))
-            return
+        except Exception as error:  # whatever it is, it is this submission's
+            yield self._failed(student, error)
+        else:
+            running[pool.submit(run_notebook, job)] = pending
+
+    def _prepare(self, student: str) -> tuple[_Pending, Job]:
+        submission = read_submission(self.course, self.assignment, student=student)
+        digest = submission.sha256
+        if not valid_timestamp(submission.timestamp):
+            submission = replace(submission, timestamp=None, flags=(*submission.flags, "bad_timestamp"))
+        rebuilt = rebuild(self.template, parse_answers(submission.data))
         notebook, flags = _without_forbidden(rebuilt.notebook)
         job = Job(json.dumps(notebook).encode(), self.files, self.options.limits, self._environment())
-        pending = _Pending(submission, rebuilt, (*submission.flags, *rebuilt.flags, *flags))
-        running[pool.submit(run_notebook, job)] = pending
+        return _Pending(submission, digest, rebuilt, (*submission.flags, *rebuilt.flags, *flags)), job
 
     def _collect(self, running: dict[Future[Run], _Pending]) -> Iterator[Result]:
         done, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -123,7 +131,7 @@ class Session:
         self.recorder.write_autograded(student, notebook, timestamp=timestamp)
         result = self.recorder.record(
             result,
-            submission=pending.submission.sha256,
+            submission=pending.digest,
             timestamp=timestamp,
             unanswered=pending.rebuilt.unanswered,
         )

@@ -18,6 +18,7 @@ def add(left, right):
     return left + right
     ### END SOLUTION
 
+
 # %% nbgrader="tests" grade_id="test_add" points=2
 expect_close(add(2, 3), 5, hint="add the two numbers")
 
@@ -27,6 +28,7 @@ expect_close(add(2, 3), 5, hint="add the two numbers")
 expect_close(add(-2, 1), -1, hint="negative numbers as well")
 ### END HIDDEN TESTS
 
+
 # %% nbgrader="solution" grade_id="mean"
 def mean(numbers):
     """The mean of a list of numbers."""
@@ -34,11 +36,14 @@ def mean(numbers):
     return sum(numbers) / len(numbers)
     ### END SOLUTION
 
+
 # %% nbgrader="tests" grade_id="test_mean" points=3
-points_for([
-    (1, lambda: expect_close(mean([4.0]), 4.0, hint="one number is its own mean")),
-    (2, lambda: expect_close(mean([1.0, 2.0, 6.0]), 3.0, hint="divide by how many there are")),
-])
+points_for(
+    [
+        (1, lambda: expect_close(mean([4.0]), 4.0, hint="one number is its own mean")),
+        (2, lambda: expect_close(mean([1.0, 2.0, 6.0]), 3.0, hint="divide by how many there are")),
+    ]
+)
 
 # %% [markdown] nbgrader="answer" grade_id="explain" points=2
 # Why is the mean of means not the mean?
