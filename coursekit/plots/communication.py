@@ -37,6 +37,8 @@ def plot_bytes_sent(
         )
     ax.set(xscale="log", yscale="log", xlabel="number of ranks", ylabel="bytes sent per rank")
     ax.set_xlim(min(world_sizes) / 1.2, max(world_sizes) * 12)  # room for the names beside the lines
+    lowest = min(min(values) for values in sent.values())
+    ax.set_ylim(bottom=lowest / 2.5)  # room for "counted" below the points
     return label_lines(ax)
 
 
