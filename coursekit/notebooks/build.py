@@ -15,7 +15,7 @@ from coursekit.notebooks.source import ExerciseSource, SourceCell, read_source
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-# GenerateAssignment's own list, less the three passes that need a course folder (a test holds the two together).
+# GenerateAssignment's own list, less the three passes that need a course folder; a test holds the two equal.
 RELEASE_PASSES = (
     "LockCells",
     "ClearSolutions",
@@ -48,8 +48,8 @@ def instructor_notebook(
 ) -> NotebookNode:
     """Return the notebook with solutions and hidden tests, carrying nbgrader's metadata (schema 3).
 
-    `repository` is the address of the public repository without solutions that Colab installs coursekit from, at
-    `branch`; while it is "", the notebook has no installing cell.
+    `repository` is the address of the public repository without solutions that Colab installs coursekit
+    from, at `branch`; while it is "", the notebook has no installing cell.
     """
     nbformat = require("nbformat", extra="notebooks")
     cells = [_install_cell(repository, branch)] if repository else []

@@ -137,6 +137,7 @@ def _check_tests(tree: ast.Module, cell: SourceCell, names: _Names) -> Iterator[
     yield from _check_names(outside, tree, own, cell, names)
     yield from _check_calls(outside, own, names)
     yield from _check_coursekit(outside, names)
+    yield from _check_exceptions(outside, names)
 
 
 def _probe_definitions(tree: ast.Module) -> dict[str, ast.FunctionDef]:
@@ -295,3 +296,22 @@ def _check_coursekit(outside: list[ast.AST], names: _Names) -> Iterator[Finding]
             yield node.lineno, "imports coursekit in a test", fix
         if isinstance(node, ast.Name) and node.id in names.locked_coursekit:
             yield node.lineno, f"uses coursekit's {node.id} outside a probe", fix
+
+
+def _check_exceptions(outside: list[ast.AST], names: _Names) -> Iterator[Finding]:
+    """The learner's exceptions stay on the learner's side: what is raised is no plain data."""
+    for node in outside:
+        if not isinstance(node, ast.Try):
+            continue
+        inside = (part for statement in node.body for part in ast.walk(statement))
+        for part in inside:
+            if (
+                isinstance(part, ast.Call)
+                and isinstance(part.func, ast.Name)
+                and part.func.id in names.learner
+            ):
+                yield (
+                    node.lineno,
+                    f"catches what the learner's {part.func.id} raises",
+                    "catch it inside a probe",
+                )

@@ -32,6 +32,7 @@ def run_notebook(
     from jupyter_client.manager import AsyncKernelManager
 
     copy = without_outputs(notebook)
+    finished: set[int] = set()
     client = nbclient.NotebookClient(
         copy,
         timeout=cell_seconds,
@@ -46,13 +47,14 @@ def run_notebook(
         shutdown_kernel="immediate",
         store_widget_state=False,
         record_timing=False,
+        on_cell_executed=lambda cell, cell_index, execute_reply: finished.add(cell_index),
     )
     # A notebook may call check() on itself: in the kernel that checks it, that must not start another one.
     env = {key: value for key, value in os.environ.items() if key != "JPY_SESSION_NAME"}
     try:
         client.execute(env=env | {CHECKING: "1"})
     except nbclient.exceptions.DeadKernelError:
-        _forget_unfinished(copy)
+        _forget_unfinished(copy, finished)
     return copy
 
 
@@ -65,12 +67,13 @@ def without_outputs(notebook: NotebookNode) -> NotebookNode:
     return copy
 
 
-def _forget_unfinished(notebook: NotebookNode) -> None:
-    """Mark as not run the cell in which the kernel died, and put the reason there."""
+def _forget_unfinished(notebook: NotebookNode, finished: set[int]) -> None:
+    """Mark the cells that gave no reply as not run, and put the reason where the kernel died."""
     from nbformat.v4 import new_output
 
-    for cell in notebook.cells:
-        if cell.cell_type == "code" and cell.source.strip() and cell.execution_count is None:
-            text = "the kernel died while it ran this cell"
-            cell.outputs.append(new_output("error", ename="DeadKernelError", evalue=text, traceback=[text]))
-            return
+    text = "the kernel died while it ran this cell"
+    reason = [new_output("error", ename="DeadKernelError", evalue=text, traceback=[text])]
+    for index, cell in enumerate(notebook.cells):
+        if cell.cell_type == "code" and cell.source.strip() and index not in finished:
+            # The kernel announces a cell's number before it runs it: the number alone does not mean that it ran.
+            cell.execution_count, cell.outputs, reason = None, reason, []

@@ -106,7 +106,7 @@ def _close_arrays(got: Any, want: Any, wanted: Any, where: str, rtol: float, ato
         _fail(where, f"expected {_show(want)}, got {_show(got)}", hint)
     if given.shape != wanted.shape:
         _fail(where, f"expected {_shape(wanted)}, got {_shape(given)}", hint)
-    _same_kind(given, wanted, where, hint)
+    _same_kind(given, wanted, where, hint, typed=hasattr(want, "dtype") and bool(wanted.shape))
     if wanted.size == 0:
         return
     if wanted.dtype.kind in "US":
@@ -149,8 +149,12 @@ def _equal(got: Any, want: Any, where: str, hint: str) -> None:
             _equal(got[index], part, f"{where}[{index}]", hint)
     elif hasattr(want, "dtype") or hasattr(got, "dtype"):
         _close_arrays(got, want, _as_array(want), where, 0.0, 0.0, hint)
-    elif isinstance(want, bool) != isinstance(got, bool) or got != want:
+    elif isinstance(want, bool) != isinstance(got, bool) or (got != want and not _both_nan(got, want)):
         _fail(where, f"expected {_show(want)}, got {_show(got)}", hint)
+
+
+def _both_nan(got: Any, want: Any) -> bool:
+    return isinstance(got, float) and isinstance(want, float) and math.isnan(got) and math.isnan(want)
 
 
 def _same_keys(got: Any, want: dict, where: str, hint: str) -> None:
@@ -175,14 +179,16 @@ def _same_length(got: Any, want: Any, where: str, hint: str) -> None:
         _fail(where, f"expected {len(want)} items, got {len(got)}", hint)
 
 
-def _same_kind(given: Any, wanted: Any, where: str, hint: str) -> None:
-    """Raise if bools, whole numbers, floats or complex numbers stand where another kind belongs."""
+def _same_kind(given: Any, wanted: Any, where: str, hint: str, *, typed: bool) -> None:
+    """Raise if bools, whole numbers, floats or complex numbers stand where another kind belongs.
+
+    `typed`: an array or tensor is expected, whose dtype its author chose; 2 in a list may be met by 2.0.
+    """
     kinds = {"b": "bools", "i": "whole numbers", "u": "whole numbers", "f": "floats", "c": "complex numbers"}
     got, want = kinds.get(given.dtype.kind, "text"), kinds.get(wanted.dtype.kind, "text")
-    # An int where a float belongs is exact; a float where an int belongs may stand as a single number.
     fine = {("whole numbers", "floats"), ("whole numbers", "complex numbers"), ("floats", "complex numbers")}
-    single = not wanted.shape and (got, want) == ("floats", "whole numbers")
-    if got != want and (got, want) not in fine and not single:
+    fine |= set() if typed else {("floats", "whole numbers")}
+    if got != want and (got, want) not in fine:
         _fail(where, f"expected {want} ({wanted.dtype}), got {got} ({given.dtype})", hint)
 
 

@@ -28,14 +28,13 @@ def check_plain(value: Any, where: str = "value", *, depth: int = MAX_DEPTH) -> 
 
     Plain are None, bool, int, float, complex, str, bytes; numpy numbers and arrays of numbers, bools or
     strings; dense, detached torch tensors; and lists, tuples and dicts of these, nested at most `depth`
-    deep. Types are
-    exact: a subclass could carry code of its own.
+    deep. Types are exact: a subclass could carry code of its own.
 
     >>> check_plain({"loss": 0.5, "grads": [[1.0, 2.0]]})
-    >>> check_plain([1, {2, 3}], "result")
+    >>> check_plain([1, {2, 3}], "out")
     Traceback (most recent call last):
         ...
-    coursekit.notebooks.plain.NotPlainError: result[1] is a set; use numbers, text, lists, dicts, arrays or tensors
+    coursekit.notebooks.plain.NotPlainError: out[1] is a set; use numbers, text, lists, dicts, arrays, tensors
 
     Raises: NotPlainError that says where and what to do.
     """
@@ -101,7 +100,7 @@ def _describe(value: Any) -> str:
         return f"{_article(kind)} of {module.split('.')[0]}; return value.numpy()"
     if callable(value):
         return f"{_article(kind)}; only data may be passed to or returned by a test"
-    return f"{_article(kind)}; use numbers, text, lists, dicts, arrays or tensors"
+    return f"{_article(kind)}; use numbers, text, lists, dicts, arrays, tensors"
 
 
 def _article(kind: type) -> str:

@@ -83,7 +83,7 @@ def error_message(output: NotebookNode, cells: Mapping[int, str] = MappingProxyT
         return "not written yet"
     if name == "WrongAnswer" or (name == "AssertionError" and text):
         return text
-    if name == "CellTimeoutError":
+    if name in ("CellTimeoutError", "KeyboardInterrupt"):
         return "took too long and was stopped"
     said = f"{name}: {text.splitlines()[0]}" if text else name
     places = _PLACE.findall(_ANSI.sub("", "\n".join(output.get("traceback", []))))

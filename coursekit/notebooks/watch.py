@@ -40,7 +40,8 @@ def watched_notebook(notebook: NotebookNode) -> NotebookNode:
         if not (words.get("grade") and cell.cell_type == "code"):
             cells.append(cell)
             continue
-        begin = f"import coursekit.notebooks.watch\n_seen = coursekit.notebooks.watch.watch(globals(), {sorted(names)})"
+        call = f"_seen = _watch(globals(), {sorted(names)})"
+        begin = f"from coursekit.notebooks.watch import watch as _watch\n{call}"
         cells += [
             nbformat.v4.new_code_cell(begin),
             cell,

@@ -12,6 +12,7 @@ from coursekit.notebooks.course_file import release_address
 from coursekit.notebooks.execute import run_notebook
 from coursekit.notebooks.forbidden import block_forbidden, find_forbidden, is_solution_code
 from coursekit.notebooks.scoring import grading_words, score_notebook
+from coursekit.notebooks.watch import watched_notebook
 
 CELL_SECONDS = 60.0
 
@@ -61,6 +62,11 @@ def test_the_reference_uses_nothing_that_the_exercise_forbids(instructor):
 
 def test_the_reference_gets_full_marks(exercise, instructor, tmp_path):
     executed = run(instructor, tmp_path)
+    assert auto_scores(executed) == full_scores(exercise), messages(executed)
+
+
+def test_the_tests_call_the_reference_with_plain_data_and_get_plain_data(exercise, instructor, tmp_path):
+    executed = run(watched_notebook(instructor), tmp_path)
     assert auto_scores(executed) == full_scores(exercise), messages(executed)
 
 

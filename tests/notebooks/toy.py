@@ -13,6 +13,7 @@ from coursekit.notebooks import expect_close, expect_equal, points_for, probe
 
 LOSS_SUMS = [3.0, 5.0]
 
+
 # %% nbgrader="solution" grade_id="token_mean"
 def token_mean(loss_sums, num_valid):
     """Return the mean loss in nats per valid token."""
@@ -20,6 +21,7 @@ def token_mean(loss_sums, num_valid):
     total_of_the_losses = sum(loss_sums)
     return total_of_the_losses / sum(num_valid)
     ### END SOLUTION
+
 
 # %% nbgrader="tests" grade_id="test_token_mean" points=2
 expect_close(token_mean(LOSS_SUMS, [1, 5]), 8 / 6, hint="divide by all valid tokens of the step")
@@ -33,6 +35,7 @@ expect_close(token_mean([2.0, 0.0], [4, 0]), 0.5, hint="an empty micro-batch add
 # %%
 # A cell of the learner's own, to try things.
 
+
 # %% nbgrader="solution" grade_id="append_squares"
 def append_squares(values, count):
     """Append the first `count` square numbers to `values`, in place, and return how many were appended."""
@@ -41,6 +44,7 @@ def append_squares(values, count):
         values.append(number * number)
     return count
     ### END SOLUTION
+
 
 # %% nbgrader="tests" grade_id="test_append_squares" points=3
 def values_after(values, count):
