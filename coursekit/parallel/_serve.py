@@ -12,6 +12,7 @@ template kills the process groups of the job's ranks.
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import selectors
@@ -37,6 +38,8 @@ def serve(control: socket.socket) -> None:
             __import__(name)
     from . import _rank  # noqa: F401  (so that a forked rank finds it imported)
 
+    gc.collect()
+    gc.freeze()  # a rank's garbage collector then leaves the shared pages alone, which would be copied
     _Server(control).run()
 
 

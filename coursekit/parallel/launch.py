@@ -109,7 +109,7 @@ def _collect(job: Job, timeout_seconds: float | None) -> list[Any]:
     except KeyboardInterrupt:
         job.ask_where()  # whoever interrupts a job that hangs wants to know
         job.stop()
-        _show(_where(job))
+        _show(_where(job) or "interrupted when no rank was running")
         raise
     if not in_time:
         job.ask_where()
