@@ -166,7 +166,7 @@ def gradients_of_two(weight, inputs, labels):
         token_gradients(model, cross_entropy(model(mine), targets, reduction="sum"), len(targets))
         return model.weight.grad
 
-    return launch(on_rank, len(inputs), timeout_seconds=30)
+    return launch(on_rank, len(inputs), timeout_seconds=15)
 
 
 generator = torch.Generator().manual_seed(1)
@@ -200,7 +200,7 @@ def gradients_of_four(first, second, inputs, labels):
         token_gradients(model, loss_sum, len(targets))
         return [p.grad for p in model.parameters()]
 
-    return launch(on_rank, len(inputs), timeout_seconds=30)
+    return launch(on_rank, len(inputs), timeout_seconds=15)
 
 
 def data(counts, seed):
@@ -313,7 +313,7 @@ def train_on_two(weights, inputs, labels, steps, max_norm):
     def on_rank():
         return train_rank(weights[dist.get_rank()], inputs, labels, steps, 0.5, max_norm, 3)
 
-    return launch(on_rank, len(weights), timeout_seconds=30)
+    return launch(on_rank, len(weights), timeout_seconds=15)
 
 
 def one_process(weight, inputs, labels, steps, max_norm):
@@ -374,7 +374,7 @@ def train_on_four(weights, inputs, labels):
     def on_rank():
         return train_rank(weights[dist.get_rank()], inputs, labels, 5, 0.3, 0.2, 11)
 
-    return launch(on_rank, len(weights), timeout_seconds=30)
+    return launch(on_rank, len(weights), timeout_seconds=15)
 
 
 generator = torch.Generator().manual_seed(5)
