@@ -78,6 +78,9 @@ def check(
         )
         stale = [notebook for notebook in changed if notebook.is_relative_to(release)]
         problems += [f"{notebook}: stale; run: coursekit notebooks build" for notebook in stale]
+    known = {path.stem for path in find_sources(source)}
+    orphans = [notebook for notebook in sorted(release.glob("*/*.ipynb")) if notebook.stem not in known]
+    problems += [f"{notebook}: has no source in {source}; delete it" for notebook in orphans]
     # Leaks are searched for by every source: one exercise's notebook may give another's answer away.
     for folder in [release, *(also or [])]:
         problems += [f"{folder}: {leak}" for leak in leaks_below(folder, find_sources(source))]

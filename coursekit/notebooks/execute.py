@@ -75,5 +75,5 @@ def _forget_unfinished(notebook: NotebookNode, finished: set[int]) -> None:
     reason = [new_output("error", ename="DeadKernelError", evalue=text, traceback=[text])]
     for index, cell in enumerate(notebook.cells):
         if cell.cell_type == "code" and cell.source.strip() and index not in finished:
-            # The kernel announces a cell's number before it runs it: the number alone does not mean that it ran.
+            # A cell gets its number before it runs: the number alone does not mean that it ran.
             cell.execution_count, cell.outputs, reason = None, reason, []

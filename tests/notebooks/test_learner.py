@@ -180,7 +180,7 @@ def test_the_command_exits_0_only_when_all_visible_tests_pass(solved, student, s
 
 
 def run_inside(path, *, named=True):
-    """Run a notebook as an editor does: its kernel knows the file's name; returns the outputs of its last cell."""
+    """Run a notebook as an editor does, whose kernel knows the file; return the outputs of the last cell."""
     notebook = nbformat.read(path, as_version=4)
     env = {**os.environ, "JPY_SESSION_NAME": str(path)} if named else dict(os.environ)
     client = NotebookClient(

@@ -117,8 +117,11 @@ def test_checking_the_sources_finds_stale_notebooks_breaches_and_leaks(built):
     source = built / "solutions" / "toy.py"
     source.write_text(source.read_text().replace("expected = [", "expected = [numbers.pi] + ["))
     (built / "exercises" / "hint.md").write_text("total_of_the_losses = sum(loss_sums)")
+    (built / "exercises" / "renamed").mkdir()
+    (built / "exercises" / "renamed" / "renamed.ipynb").write_text("{}")
     done = subprocess.run(command, cwd=built, capture_output=True, text=True)
     assert done.returncode == 1
+    assert "exercises/renamed/renamed.ipynb: has no source in solutions; delete it" in done.stdout
     line = 1 + source.read_text()[: source.read_text().index("expected = [")].count("\n")
     assert f"solutions/toy.py:{line}: test_append_squares: uses numbers, which no locked" in done.stdout
     assert "exercises/toy/toy.ipynb: stale; run: coursekit notebooks build" in done.stdout
