@@ -12,3 +12,6 @@ from .launch import RankFailure as RankFailure
 from .launch import RankTimeoutError as RankTimeoutError
 from .launch import launch as launch
 from .launch import prepare_launch as prepare_launch
+from .spans import Span as Span
+from .spans import record_spans as record_spans
+from .spans import split_waiting as split_waiting

@@ -21,7 +21,8 @@ GRACE_SECONDS = 0.3  # after a failure, for the other ranks to say what they saw
 ANSWER_SECONDS = 1.0  # for the ranks to say where they stand
 KILL_SECONDS = 5.0  # for killed processes to be gone
 _MAX_LINE_BYTES = 1 << 20
-_GLOO_CHATTER = re.compile(rb"\[Gloo\] Rank \d+ is connected to \d+ peer ranks")
+# What gloo and torch.profiler print from C++ about themselves.
+_CHATTER = re.compile(rb"^\[Gloo\] Rank \d+ is connected to \d+ peer|^USDT:.*ActivityProfiler")
 
 
 class _Lines:
@@ -45,7 +46,7 @@ class _Lines:
     def _emit(self, line: bytes) -> None:
         # A progress bar rewrites its line after a carriage return; what a terminal would show last counts.
         line = line.rstrip(b"\r").rpartition(b"\r")[2]
-        if self.show is not None and not _GLOO_CHATTER.search(line):
+        if self.show is not None and not _CHATTER.search(line):
             self.show(self.prefix + line.decode(errors="replace"))
 
 
