@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,10 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
 from coursekit.grading.run import CellState, Limits
 
+# What a student's kernel dies of stands in the cell; on the grader's screen it would only be noise.
+QUIET = logging.getLogger("coursekit.kernel")
+QUIET.addHandler(logging.NullHandler())
+QUIET.propagate = False
 TIMEOUT_NAME = "CellTimeoutError"
 
 
@@ -84,6 +89,7 @@ def make_client(notebook: bytes, limits: Limits, *, box: Path) -> BoundedClient:
     nb = nbformat.from_dict(json.loads(notebook))
     # Files instead of ports: no two kernels can be given the same one.
     manager = AsyncKernelManager(
+        log=QUIET,
         kernel_name=nb.metadata.get("kernelspec", {}).get("name", "python3"),
         transport="ipc",
         connection_file=str(box.parent / "k.json"),
@@ -92,6 +98,7 @@ def make_client(notebook: bytes, limits: Limits, *, box: Path) -> BoundedClient:
         nb,
         limits,
         km=manager,
+        log=QUIET,
         allow_errors=True,
         interrupt_on_timeout=True,
         error_on_timeout={"ename": TIMEOUT_NAME, "evalue": "", "traceback": []},

@@ -58,7 +58,7 @@ class _Entry:
     assignment: str
     answer: str
     mishap: str
-    scores: Mapping[str, float] | None
+    scores: Mapping[str, float] | int | None
 
     @property
     def what(self) -> str:
@@ -169,7 +169,9 @@ def _submission(entry: _Entry, sample: SampleClass) -> tuple[bytes, dict[str, fl
         cell.source = _without_markers(cells.get(grade_id, cell.source))
     data = notebook_text(notebook).encode()
     data = MISHAPS[entry.mishap](data) if entry.mishap else data
-    return data, None if entry.scores is None else {**points, **entry.scores}
+    if entry.scores is None:
+        return data, None
+    return data, dict.fromkeys(points, 0) if entry.scores == 0 else {**points, **entry.scores}
 
 
 def _without_markers(source: str) -> str:

@@ -23,6 +23,7 @@ def grade_with_progress(course: Course, assignment: str, *, options: Options) ->
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+    course.require(assignment)  # before the bar is drawn: an error is then the only thing on the screen
     columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         total = len(options.students) or len(course.students(assignment))
@@ -100,7 +101,9 @@ def _print_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[objec
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(*heads, title=title)
+    table = Table(title=title)
+    for head in heads:
+        table.add_column(head, overflow="fold")  # a narrow terminal breaks words rather than hides them
     for row in rows:
         table.add_row(*(escape(str(value)) for value in row))
     _console().print(table)

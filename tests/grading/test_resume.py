@@ -1,0 +1,62 @@
+"""A run that is killed in the middle of a class loses no grade and gives none twice."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+
+import psutil
+import pytest
+
+MAIN = "from coursekit.cli import main; main()"
+SLOW_ANSWER = "import time\ntime.sleep(0.5)\ndef add(left, right):\n    return left + right"
+
+
+def journal(course):
+    """student -> time of grading, from the journal."""
+    if not course.gradebook.is_file():
+        return {}
+    with closing(sqlite3.connect(f"file:{course.gradebook}?mode=ro", uri=True, timeout=10)) as connection:
+        return dict(connection.execute("SELECT student, rowid || graded_at FROM coursekit_journal"))
+
+
+def start(course):
+    command = [sys.executable, "-c", MAIN, "grade", "toy_adding", "--course", str(course.root)]
+    return subprocess.Popen([*command, "--workers", "2"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_run_is_resumed_where_it_stopped(classroom, blow):
+    course, students = classroom.course, [f"s{number}" for number in range(8)]
+    for student in students:
+        classroom.hand_in(student, add=SLOW_ANSWER)
+    run = start(course)
+    wait_for(lambda: len(journal(course)) >= 2)
+    children = psutil.Process(run.pid).children(recursive=True)
+    os.kill(run.pid, blow)
+    run.communicate(timeout=30)
+    before = journal(course)
+    assert 2 <= len(before) < len(students)
+    wait_for(lambda: not any(child.is_running() and child.status() != "zombie" for child in children))
+    seen = []
+    results = classroom.grade(on_result=lambda result, kept: seen.append((result.student, kept)))
+    assert {result.score for result in results.values()} == {6}
+    # One of those whose scores stood may have lacked its feedback page: only that one runs again.
+    regraded = {student for student, kept in seen if not kept} & set(before)
+    assert len(regraded) <= 1
+    assert {student for student, kept in seen if kept} == set(before) - regraded
+    assert all(course.feedback(student, "toy_adding").is_file() for student in students)
+    with closing(sqlite3.connect(course.gradebook)) as connection:
+        counts = connection.execute("SELECT count(*), count(DISTINCT student_id) FROM submitted_assignment")
+        assert counts.fetchone() == (8, 8)
