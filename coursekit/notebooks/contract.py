@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from coursekit.notebooks.cell_names import CellNames, collect_names, coursekit_imports
 from coursekit.notebooks.forbidden import bound_names, parse_cell
 from coursekit.notebooks.source import ExerciseSource, SourceCell
 
@@ -29,17 +30,6 @@ class Breach:
         return f"{self.path}:{self.line}: {self.grade_id}: {self.problem}; {self.fix}"
 
 
-@dataclass(frozen=True)
-class _Names:
-    """Which cells bind which names: the learner's functions and classes, locked cells, other test cells."""
-
-    learner: dict[str, str]  # name -> "function", "class" or "value"
-    locked: frozenset[str]
-    locked_coursekit: frozenset[str]
-    of_tests: dict[str, str]  # name -> grade_id of the test cell that binds it
-    free: frozenset[str]
-
-
 def contract_breaches(exercise: ExerciseSource) -> list[Breach]:
     """Return every way in which the locked and test cells of an exercise break the contract of
     CONTRIBUTING.md.
@@ -47,7 +37,7 @@ def contract_breaches(exercise: ExerciseSource) -> list[Breach]:
     What syntax cannot show (a value that is not plain, an argument changed in place) `test_exercises.py`
     finds by running the reference.
     """
-    names = _collect(exercise)
+    names = collect_names(exercise)
     breaches: list[Breach] = []
     for cell in exercise.of_kind("locked", "tests"):
         tree = parse_cell(cell.source)
@@ -65,55 +55,10 @@ def contract_breaches(exercise: ExerciseSource) -> list[Breach]:
     return breaches
 
 
-def _collect(exercise: ExerciseSource) -> _Names:
-    learner: dict[str, str] = {}
-    locked: set[str] = set()
-    from_coursekit: set[str] = set()
-    of_tests: dict[str, str] = {}
-    free: set[str] = set()
-    for cell in exercise.cells:
-        tree = parse_cell(cell.source) if cell.cell_type == "code" else None
-        if tree is None:
-            continue
-        bound = bound_names(tree)
-        if cell.kind == "solution":
-            classes = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
-            functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
-            kinds = {name: "class" if name in classes else "function" for name in classes | functions}
-            learner |= {name: kinds.get(name, "value") for name in bound - locked}
-        elif cell.kind == "locked":
-            locked |= bound
-            from_coursekit |= _coursekit_imports(tree)
-        elif cell.kind == "tests":
-            of_tests |= dict.fromkeys(bound, cell.grade_id)
-        else:
-            free |= bound
-    return _Names(learner, frozenset(locked), frozenset(from_coursekit), of_tests, frozenset(free))
-
-
-def _coursekit_imports(tree: ast.AST) -> set[str]:
-    """Return names that a cell binds by importing from coursekit, its notebooks and errors excepted."""
-    names: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            modules = [(item.name, item.asname or item.name.split(".")[0]) for item in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            modules = [(f"{node.module}.{item.name}", item.asname or item.name) for item in node.names]
-        else:
-            continue
-        allowed = ("coursekit.notebooks", "coursekit.errors", "coursekit.units")
-        names |= {
-            name
-            for module, name in modules
-            if module.split(".")[0] == "coursekit" and not module.startswith(allowed)
-        }
-    return names
-
-
 Finding = tuple[int, str, str]
 
 
-def _check_locked(tree: ast.Module, cell: SourceCell, names: _Names) -> Iterator[Finding]:
+def _check_locked(tree: ast.Module, cell: SourceCell, names: CellNames) -> Iterator[Finding]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in names.learner:
             if node.id not in names.locked:
@@ -124,7 +69,7 @@ def _check_locked(tree: ast.Module, cell: SourceCell, names: _Names) -> Iterator
                 )
 
 
-def _check_tests(tree: ast.Module, cell: SourceCell, names: _Names) -> Iterator[Finding]:
+def _check_tests(tree: ast.Module, cell: SourceCell, names: CellNames) -> Iterator[Finding]:
     own = bound_names(tree)
     for name in sorted(own & set(names.learner)):
         yield 1, f"the test binds the learner's name {name}", "choose another name in the test"
@@ -156,7 +101,7 @@ def _is_probe_call(node: ast.AST) -> bool:
 
 
 def _check_probe_calls(
-    tree: ast.Module, probes: dict[str, ast.FunctionDef], names: _Names
+    tree: ast.Module, probes: dict[str, ast.FunctionDef], names: CellNames
 ) -> Iterator[Finding]:
     for node in ast.walk(tree):
         if not _is_probe_call(node):
@@ -172,7 +117,7 @@ def _check_probe_calls(
             yield node.lineno, "probe() takes no keyword arguments", "pass them in order"  # type: ignore[attr-defined]
 
 
-def _check_probe_body(definition: ast.FunctionDef, own: set[str], names: _Names) -> Iterator[Finding]:
+def _check_probe_body(definition: ast.FunctionDef, own: set[str], names: CellNames) -> Iterator[Finding]:
     name = definition.name
     if definition.decorator_list:
         yield definition.lineno, f"probe {name} is decorated", "a probe travels as its plain source"
@@ -219,7 +164,7 @@ def _bound_anywhere(node: ast.AST) -> set[str]:
 
 
 def _check_names(
-    outside: list[ast.AST], tree: ast.Module, own: set[str], cell: SourceCell, names: _Names
+    outside: list[ast.AST], tree: ast.Module, own: set[str], cell: SourceCell, names: CellNames
 ) -> Iterator[Finding]:
     known = own | _bound_anywhere(tree) | set(names.learner) | names.locked | _BUILTINS
     for node in outside:
@@ -246,7 +191,7 @@ def _check_names(
             )
 
 
-def _check_calls(outside: list[ast.AST], own: set[str], names: _Names) -> Iterator[Finding]:
+def _check_calls(outside: list[ast.AST], own: set[str], names: CellNames) -> Iterator[Finding]:
     """Learner's names outside probes are called, with plain data, and nothing else."""
     learner = set(names.learner) - names.locked - own
     called = {id(node.func): node for node in outside if isinstance(node, ast.Call)}
@@ -289,16 +234,16 @@ def _check_argument(argument: ast.expr, name: str, own: set[str], learner: set[s
             )
 
 
-def _check_coursekit(outside: list[ast.AST], names: _Names) -> Iterator[Finding]:
+def _check_coursekit(outside: list[ast.AST], names: CellNames) -> Iterator[Finding]:
     fix = "compute the expected value by another route; coursekit may be used inside a probe"
     for node in outside:
-        if isinstance(node, ast.Import | ast.ImportFrom) and _coursekit_imports(node):
+        if isinstance(node, ast.Import | ast.ImportFrom) and coursekit_imports(node):
             yield node.lineno, "imports coursekit in a test", fix
         if isinstance(node, ast.Name) and node.id in names.locked_coursekit:
             yield node.lineno, f"uses coursekit's {node.id} outside a probe", fix
 
 
-def _check_exceptions(outside: list[ast.AST], names: _Names) -> Iterator[Finding]:
+def _check_exceptions(outside: list[ast.AST], names: CellNames) -> Iterator[Finding]:
     """The learner's exceptions stay on the learner's side: what is raised is no plain data."""
     for node in outside:
         if not isinstance(node, ast.Try):

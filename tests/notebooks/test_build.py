@@ -126,6 +126,7 @@ def test_our_passes_are_nbgraders_own_without_those_that_need_a_course_folder():
     assert needs_folder <= set(names)
 
 
+@pytest.mark.slow
 def test_stock_generate_assignment_releases_the_same_notebook(instructor, student, tmp_path):
     source = tmp_path / "source" / "toy"
     source.mkdir(parents=True)

@@ -22,6 +22,8 @@ LENGTHS = [1, 5]
 free = 3
 
 # %% nbgrader="solution" grade_id="f"
+import math
+
 CONSTANT = 2
 
 def f(x):
@@ -41,6 +43,7 @@ expect_close(f(3), wanted)
 # %% nbgrader="tests" grade_id="test" points=1
 """
 BROKEN = [
+    ("expect_close(f(math.pi), math.pi)", "uses math, which no locked or"),
     ("expect_close(f.__defaults__, 1)", "without calling it"),
     ("g = f\nexpect_close(g(1), 1)", "without calling it"),
     ("expect_close(CONSTANT, 2)", "without calling it"),
@@ -70,6 +73,7 @@ BROKEN = [
     ("try:\n    f(-1)\nexcept ValueError:\n    pass", "catches what the learner's f raises"),
 ]
 KEPT = [
+    "import math\nexpect_close(f(math.pi), math.pi)",
     "expect_close(f(LENGTHS), [1, 5])",
     "expect_close(f(f(3)), 3)",
     "expect_close(f(torch.tensor([1.0])).tolist(), [1.0])",
