@@ -169,9 +169,8 @@ class _Server:
                 ended, status = os.waitpid(pid, os.WNOHANG)
                 if not ended:
                     continue
-                _kill_group(
-                    pid
-                )  # workers that the rank left behind; while one lives, the group's id is not reused
+                # Workers that the rank left behind; while one of them lives, the group's id is not reused.
+                _kill_group(pid)
                 del job.ranks[pid]
                 job.tell(rank=rank, exit_code=os.waitstatus_to_exitcode(status), time=time.monotonic())
             if job.abandoned and not job.ranks:

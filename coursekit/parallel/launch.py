@@ -66,12 +66,15 @@ def launch(
         return _run_here(functools.partial(function, *args, **kwargs), world_size, backend, timeout_seconds)
     template = current_template()  # imports torch while this process does
     store = _local_store()
-    payload = _payload(function, args, kwargs, world_size, store.port, backend, timeout_seconds)
-    with tempfile.TemporaryFile() as file:
-        pickle.dump(payload, file)
-        file.flush()
-        with Job(template, world_size, file.fileno(), show=_show if echo else None) as job:
-            return _collect(job, timeout_seconds)
+    try:
+        payload = _payload(function, args, kwargs, world_size, store.port, backend, timeout_seconds)
+        with tempfile.TemporaryFile() as file:
+            pickle.dump(payload, file)
+            file.flush()
+            with Job(template, world_size, file.fileno(), show=_show if echo else None) as job:
+                return _collect(job, timeout_seconds)
+    finally:
+        del store  # whoever keeps an error keeps this frame, and would keep the store's port open
 
 
 def prepare_launch(*, fork: bool = False) -> None:
