@@ -1,0 +1,8 @@
+"""Everything mixed anew, but the augmentation stands before the cache: one draw for all epochs."""
+# scores: {test_epochs_hidden: 1}
+
+# %% grade_id="epochs"
+def epochs(values, batch_size, num_epochs, seed):
+    dataset = tf.data.Dataset.from_tensor_slices(np.asarray(values, dtype=np.int64))
+    dataset = dataset.map(decode).map(augment).cache().shuffle(len(values), seed=seed).batch(batch_size)
+    return [[batch.tolist() for batch in dataset.as_numpy_iterator()] for _ in range(num_epochs)]
