@@ -49,12 +49,16 @@ def build_book(
         "nitpicky": True,
         "course_outputs": str((output / "pages").resolve()),
         "course_solutions": solutions,
-        "course_preview": bool(names),
+        # A preview of one page, and what translators get, show other pages without outputs.
+        "course_preview": bool(names) or builder != "html",
         # A preview may show a page that the table of contents does not list yet, but not all of the others.
         "external_toc_exclude_missing": not names,
         "course_drafts": sorted(_drafts(book) - set(names)) if names else [],
     }
+    done = site.with_name(f"{site.name}.built")
+    done.unlink(missing_ok=True)
     _sphinx(book.resolve(), site.resolve(), builder=builder, options=options, strict=not names)
+    done.touch()  # its time says which sources the site was made from
     return site
 
 

@@ -27,5 +27,5 @@ def _offer(
     offered = Path(app.outdir) / "_sources" / f"{pagename}.ipynb"
     offered.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(app.env.doc2path(pagename)).parent
-    nbformat.write(plain_notebook(read, folder=folder), offered)
+    nbformat.write(plain_notebook(read, folder=folder, book=Path(app.srcdir)), offered)
     context["ipynb_source"] = f"{pagename}.ipynb"

@@ -30,9 +30,9 @@ def read(text: str, *, store: str, preview: bool) -> NotebookNode:
         # A page without code: it keeps no kernelspec, so the theme offers no notebook of it.
         return page.notebook
     if store and not load_outputs(page, Path(store)) and not preview:
-        _LOG.warning(
-            "a page has not been run: build with `coursekit book build`", type="course", subtype="outputs"
-        )
+        title = next((line for line in text.split("\n") if line.startswith("# ")), "a page")
+        problem = f"{title!r} or code that it imports changed since pages were run: build the book again"
+        _LOG.warning(problem, type="course", subtype="outputs")
     return page.notebook
 
 

@@ -14,7 +14,10 @@ _FENCE = re.compile(r"^\s*(`{3,}|~{3,})[^`]*$")
 _OPTION = re.compile(r"^\s*:[\w-]+:")
 _ROLE = re.compile(r"\{([\w:+-]+)\}(`+)(.+?)\2")
 _LABEL = re.compile(r"^\([\w-]+\)=\s*$")
-_MATH_LABEL = re.compile(r"^(\s*\$\$)\s*\([\w-]+\)\s*$")
+_MATH_LABEL = re.compile(r"(\$\$)\s*\([\w-]+\)\s*$")
+_ALT = re.compile(r"^\s*:alt:\s*(.*)$")
+# Of no use outside the build.
+_OURS = ("source_map", "jupytext", "run_alone")
 _IMAGE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)\)")
 _NOTES = {
     "note",
@@ -28,17 +31,21 @@ _NOTES = {
     "danger",
     "attention",
 }
-_CODE_ROLES = ("py:", "code", "download", "doc", "file", "command")
+_CODE_ROLES = ("py:", "code", "download", "file", "command")
 _TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
 
 
-def plain_notebook(notebook: NotebookNode, *, folder: Path) -> NotebookNode:
-    """Return the notebook with plain Markdown, its pictures attached; `folder` is the page's own."""
+def plain_notebook(notebook: NotebookNode, *, folder: Path, book: Path) -> NotebookNode:
+    """Change the notebook to plain Markdown with its pictures attached, and return it.
+
+    A picture's path counts from `folder`, the page's own, or from `book` if it starts with a slash.
+    """
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = plain_markdown(cell.source)
-            _attach_pictures(cell, folder)
-    notebook.metadata = {key: value for key, value in notebook.metadata.items() if key != "source_map"}
+            _attach_pictures(cell, folder, book)
+    for key in _OURS:
+        notebook.metadata.pop(key, None)
     return notebook
 
 
@@ -79,12 +86,13 @@ def _end(lines: list[str], start: int, fence: str) -> int:
 
 
 def _directive(name: str, title: str, body: list[str]) -> Iterator[str]:
+    alt = next((match[1] for match in map(_ALT.match, body) if match), "")
     while body and (_OPTION.match(body[0]) or not body[0].strip()):
         body = body[1:]
     if name == "exercise-notebook":
         yield f"**Exercise:** the notebook `{title}.ipynb`; `make lab` opens it."
     elif name in ("image", "figure"):
-        yield from (f"![]({title})", "", *_lines(body))
+        yield from (f"![{alt}]({title})", "", *_lines(body))
     elif name == "math":
         yield from ("$$", *body, "$$")
     elif name.startswith("code"):
@@ -121,12 +129,14 @@ def _words(match: re.Match[str]) -> str:
         return f"({text})"
     if role == "math":
         return f"${text}$"
+    if role == "doc":
+        return shown.rpartition("/")[2].replace("_", " ") if shown == text else shown
     return f"`{shown.lstrip('~')}`" if role.startswith(_CODE_ROLES) else shown
 
 
-def _attach_pictures(cell: NotebookNode, folder: Path) -> None:
+def _attach_pictures(cell: NotebookNode, folder: Path, book: Path) -> None:
     for path in {match[2] for match in _IMAGE.finditer(cell.source)}:
-        picture = (folder / path).resolve()
+        picture = (book / path[1:] if path.startswith("/") else folder / path).resolve()
         if picture.suffix not in _TYPES or not picture.is_file():
             continue
         data = base64.b64encode(picture.read_bytes()).decode()

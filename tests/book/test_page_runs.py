@@ -1,0 +1,99 @@
+"""Running pages: real kernels, kept outputs, failures that say where."""
+
+import json
+import sys
+
+import pytest
+
+from coursekit.notebooks.pages import PageError, execute_pages, load_outputs, read_page
+from tests.book.conftest import cell, page_text
+
+
+def run(book, store, **options):
+    lines = []
+    return execute_pages(book, store, report=lines.append, **options), lines
+
+
+def outputs(text, store):
+    page = read_page(text)
+    assert load_outputs(page, store)
+    cells = [cell for cell in page.notebook.cells if cell.cell_type == "code"]
+    return "".join(out.get("text", "") for cell in cells for out in cell.outputs)
+
+
+def test_what_ran_once_does_not_run_again_and_prose_does_not_count(pages, tmp_path):
+    code = cell("print(6 * 7)")
+    book = pages(index=page_text(f"# One\n\n{code}"))
+    assert run(book, tmp_path / "kept")[0] == 1
+    book = pages(index=page_text(f"# One, better said\n\nMore words.\n\n{code}"))
+    assert run(book, tmp_path / "kept")[0] == 0
+    assert outputs((book / "index.md").read_text(), tmp_path / "kept") == "42\n"
+
+
+def test_another_cell_or_another_version_of_the_package_is_another_key(tmp_path):
+    package = tmp_path / "kit"
+    package.mkdir()
+    (package / "units.py").write_text("one = 1")
+    text = page_text(cell("from kit.units import one"))
+    before = read_page(text, package=package).key
+    assert read_page(text + "\nmore prose", package=package).key == before
+    assert read_page(text + cell("1"), package=package).key != before
+    (package / "units.py").write_text("one = 1.0")
+    assert read_page(text, package=package).key != before
+
+
+def test_the_kernel_is_this_python_in_an_empty_folder(pages, tmp_path):
+    text = page_text(cell("import os, sys, json\nprint(json.dumps([sys.executable, os.listdir()]))"))
+    run(pages(index=text), tmp_path / "kept")
+    assert json.loads(outputs(text, tmp_path / "kept")) == [sys.executable, []]
+
+
+def test_a_failing_cell_names_page_line_and_traceback_and_the_others_are_kept(pages, tmp_path):
+    bad = page_text("# Bad\n\n" + cell("fine = 1") + cell("assert fine == 2, 'not two'"))
+    good = page_text(cell("print('good')"))
+    book = pages(index=good, bad=bad)
+    with pytest.raises(PageError, match=r"bad\.md:\d+, code cell 2 of 2") as caught:
+        run(book, tmp_path / "kept")
+    line = int(str(caught.value).split("bad.md:")[1].split(",")[0])
+    assert "fine == 2" in (book / "bad.md").read_text().splitlines()[line - 1]
+    assert "AssertionError: not two" in str(caught.value)
+    assert outputs(good, tmp_path / "kept") == "good\n"
+    (book / "bad.md").write_text(page_text(cell("fine = 1")))
+    assert run(book, tmp_path / "kept")[0] == 1  # the mended page alone
+
+
+def test_a_page_that_measures_time_runs_alone(pages, tmp_path):
+    code = cell("import time\nbegin = time.time()\ntime.sleep(0.7)\nprint(begin, time.time())")
+    texts = {
+        "index": page_text(code, extra="run_alone: true\n"),
+        "a": page_text(cell("'a'") + code),
+        "b": page_text(cell("'b'") + code),
+    }
+    assert run(pages(**texts), tmp_path / "kept")[0] == 3
+    times = {name: [*map(float, outputs(text, tmp_path / "kept").split())] for name, text in texts.items()}
+    for other in ("a", "b"):
+        assert times["index"][0] >= times[other][1] or times["index"][1] <= times[other][0]
+
+
+def test_pages_run_side_by_side(pages, tmp_path):
+    # Each waits for the other: one after the other they would never end.
+    meet = "import pathlib, time\nhere, there = pathlib.Path({0!r}), pathlib.Path({1!r})\nhere.touch()\n"
+    meet += "deadline = time.time() + 30\n"
+    meet += "while not there.exists():\n    assert time.time() < deadline\n    time.sleep(0.02)"
+    one, two = str(tmp_path / "one"), str(tmp_path / "two")
+    book = pages(index=page_text(cell(meet.format(one, two))), b=page_text(cell(meet.format(two, one))))
+    assert run(book, tmp_path / "kept", workers=2)[0] == 2
+
+
+def test_a_page_that_is_not_listed_is_a_draft_and_does_not_run(pages, tmp_path):
+    book = pages(index=page_text(cell("1")))
+    (book / "draft.md").write_text(page_text(cell("raise RuntimeError")))
+    assert run(book, tmp_path / "kept")[0] == 1
+
+
+def test_an_unfinished_page_leaves_no_outputs(pages, tmp_path):
+    text = page_text(cell("1") + cell("raise RuntimeError"))
+    with pytest.raises(PageError):
+        run(pages(index=text), tmp_path / "kept")
+    assert not load_outputs(read_page(text), tmp_path / "kept")
+    assert list((tmp_path / "kept").iterdir()) == []
