@@ -7,6 +7,7 @@ from pathlib import Path
 
 from coursekit.errors import InputError
 from coursekit.grading.course import CONFIG_NAME, Course
+from coursekit.grading.journal import stamped_version
 from coursekit.grading.nbgrader_tools import generate_assignment
 from coursekit.grading.template import exercise_version
 
@@ -82,12 +83,14 @@ def add_exercise(course: Course, source: Path) -> bool:
     from coursekit.notebooks.source import read_source
 
     exercise = read_source(source)
-    path, text = course.source(exercise.slug), notebook_text(instructor_notebook(exercise))
-    if path.is_file() and path.read_text("utf-8") == text and course.release(exercise.slug).is_file():
+    slug, path = exercise.slug, course.source(exercise.slug)
+    text = notebook_text(instructor_notebook(exercise))
+    same = path.is_file() and path.read_text("utf-8") == text
+    if same and stamped_version(course.gradebook, slug) == exercise_version(course, slug):
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, "utf-8")
-    release_exercise(course, exercise.slug)
+    release_exercise(course, slug)
     return True
 
 

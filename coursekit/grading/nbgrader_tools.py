@@ -57,7 +57,7 @@ def _convert(converter: Any, course: Course, assignment: str, student: str) -> N
         try:
             app.start()
         except Exception as error:
-            said = "; ".join(lines[-3:]) or str(error)
+            said = next((line for line in lines if "Error: " in line), str(error) or "; ".join(lines))
             raise NbgraderError(f"nbgrader's {converter.__name__} failed on {assignment}: {said}") from error
 
 

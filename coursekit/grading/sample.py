@@ -12,6 +12,7 @@ from typing import Any
 from coursekit.errors import InputError, require
 from coursekit.grading.course import Course
 from coursekit.grading.mishaps import MISHAPS
+from coursekit.grading.nbgrader_tools import NbgraderError
 from coursekit.grading.pipeline import Options, grade_assignment
 from coursekit.grading.report import Result
 
@@ -119,7 +120,15 @@ def _fill(course: Course, sample: SampleClass, entries: list[_Entry]) -> dict[st
     from coursekit.grading.create import init_course
     from coursekit.grading.roster import import_roster
 
-    init_course(course.root, sources=[sample.solutions / f"{slug}.py" for slug in slugs])
+    sources = [sample.solutions / f"{slug}.py" for slug in slugs]
+    try:
+        init_course(course.root, sources=sources)
+    except NbgraderError:
+        if not note.is_file():
+            raise
+        # nbgrader lets no cell come or go under submissions. This folder is ours: its class starts over.
+        course.gradebook.replace(course.root / "gradebook.before.db")
+        init_course(course.root, sources=sources)
     roster = sample.class_file.with_name("students.csv")
     if roster.is_file():
         import_roster(course, roster)

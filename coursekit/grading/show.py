@@ -84,9 +84,16 @@ def print_sample(outcomes: Sequence[Outcome], folder: Path) -> None:
         score = f"{_points(result.score)} of {_points(result.max_score)}"
         rows.append((outcome.student, outcome.assignment, outcome.what, score, verdict, result.status))
     _print_table("sample class", ("student", "exercise", "handed in", "score", "known", "status"), rows)
+    _print_waiting([outcome.result for outcome in outcomes])
     _console().print(
         f"feedback: {folder / 'feedback'}   gradebook: {folder / 'gradebook.db'}", soft_wrap=True
     )
+
+
+def _print_waiting(results: Sequence[Result]) -> None:
+    if waiting := sum(cell.score is None for result in results for cell in result.cells):
+        text = f"{waiting} written answers count 0 until a person grades them (Formgrader in JupyterLab)"
+        _console().print(text, soft_wrap=True)
 
 
 def _expected(outcome: Outcome) -> str:

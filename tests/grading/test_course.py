@@ -11,6 +11,8 @@ import pytest
 from coursekit.errors import InputError
 from coursekit.grading.course import Course
 from coursekit.grading.create import add_exercise, init_course
+from coursekit.grading.nbgrader_tools import NbgraderError
+from coursekit.grading.sample import SampleClass, grade_sample
 
 TOY = Path(__file__).with_name("toy_adding.py")
 CLASS = """
@@ -118,3 +120,34 @@ def test_a_sample_class_with_another_score_than_known_fails(sample, tmp_path):
     done = coursekit(*sample)
     assert done.returncode == 1
     assert "EXPECTED 6" in " ".join(done.stdout.split())
+
+
+NEW_CELLS = """
+# %% nbgrader="tests" grade_id="test_more" points=1
+expect_close(add(1, 1), 2, hint="add")
+"""
+
+
+def test_cells_cannot_come_or_go_under_submissions_and_the_error_says_so(classroom, tmp_path):
+    classroom.hand_in("ada")
+    classroom.grade()
+    changed = tmp_path / "toy_adding.py"
+    changed.write_text(TOY.read_text() + NEW_CELLS)
+    with pytest.raises(NbgraderError, match="Cannot add or remove cells"):
+        init_course(classroom.course.root, sources=[changed])
+    init_course(classroom.course.root, sources=[TOY])  # the way back
+    assert classroom.grade()["ada"].score == 6
+
+
+@pytest.mark.slow
+def test_a_sample_class_starts_over_when_its_exercise_got_new_cells(tmp_path):
+    (tmp_path / "class.yml").write_text("toy_adding:\n  ada: {answer: reference}\n")
+    source = tmp_path / "sources" / "toy_adding.py"
+    source.parent.mkdir()
+    source.write_text(TOY.read_text())
+    sample = SampleClass(tmp_path / "class.yml", source.parent, tmp_path)
+    assert grade_sample(tmp_path / "course", sample)[0].result.score == 6
+    source.write_text(TOY.read_text() + NEW_CELLS)
+    (outcome,) = grade_sample(tmp_path / "course", sample)
+    assert outcome.as_expected
+    assert outcome.result.score == 7
