@@ -125,6 +125,8 @@ def _settle(rank: int, job: Payload) -> None:
         OMP_NUM_THREADS=str(job.num_threads),
     )
     os.environ[IN_LAUNCH] = "1"
+    # A group is ready when all ranks are. Else one that sends nothing ends while others still connect to it.
+    os.environ.setdefault("TORCH_DIST_INIT_BARRIER", "1")
     # One machine: without this, gloo asks the resolver for the host's name, which fails on many laptops.
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
     os.chdir(job.directory)
