@@ -23,6 +23,8 @@ class SavedTensors:
     """Most bytes that were kept at the same time."""
     num_saved: int = 0
     """How often autograd saved a tensor that is not excluded."""
+    timeline_bytes: list[int] = field(default_factory=lambda: [0], repr=False)
+    """`live_bytes` after each save and each release, in order; starts at 0."""
     _owners: dict[_Key, int] = field(default_factory=dict, repr=False)
 
     def _add(self, key: _Key, num_bytes: int) -> None:
@@ -31,12 +33,14 @@ class SavedTensors:
         if self._owners[key] == 1:
             self.live_bytes += num_bytes
             self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+        self.timeline_bytes.append(self.live_bytes)
 
     def _release(self, key: _Key, num_bytes: int) -> None:
         self._owners[key] -= 1
         if self._owners[key] == 0:
             del self._owners[key]
             self.live_bytes -= num_bytes
+        self.timeline_bytes.append(self.live_bytes)
 
 
 class _Saved:

@@ -46,6 +46,7 @@ def test_the_peak_is_the_most_at_one_time_not_the_sum():
         for _ in range(5):
             x.exp().sum().backward()
     assert (saved.peak_bytes, saved.live_bytes) == (1000 * FLOAT32_BYTES, 0)
+    assert saved.timeline_bytes == [0] + 5 * [1000 * FLOAT32_BYTES, 0]
 
 
 def test_a_graph_that_is_dropped_without_backward_is_let_go():
