@@ -15,7 +15,7 @@ from tests.book.conftest import ROOT
 
 pytestmark = pytest.mark.browser
 PAGES = listed_pages(ROOT / "book")
-ALLOWED = list(csv.DictReader((Path(__file__).parent / "axe_allowed.csv").open(encoding="utf-8")))
+ALLOWED = list(csv.DictReader(Path(__file__).with_name("axe_allowed.csv").read_text("utf-8").splitlines()))
 
 
 class Visit:
@@ -110,8 +110,9 @@ def test_axe_finds_a_planted_fault(chromium, tmp_path):
 
 
 def test_every_row_of_the_list_is_still_needed(visit):
-    opened = visit("index")
-    found = {violation["id"] for violation in Axe().run(opened.page).response["violations"]}
+    found = set()
+    for name in ("index", "reference/bibliography"):
+        found |= {violation["id"] for violation in Axe().run(visit(name).page).response["violations"]}
     assert [row["rule"] for row in ALLOWED if row["rule"] not in found] == []
     assert all(len(row["reason"]) > 20 for row in ALLOWED)
 
