@@ -426,7 +426,7 @@ points_for(
                 train(w, equal, 2, [0.1, 0.1], loose),
                 on_whole_batches(w, [equal[:2], equal[2:]], [0.1, 0.1], loose),
                 rtol=1e-5,
-                hint="equal sizes, no clipping, one rate: are gradients added in a step, and zeroed after it?",
+                hint="equal sizes, no clipping, one rate: are gradients added up, and zeroed between steps?",
             ),
         ),
         (
