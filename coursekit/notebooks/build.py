@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coursekit.errors import InputError, require
+from coursekit.notebooks.given import RELEASED, source_checksum
 from coursekit.notebooks.source import ExerciseSource, SourceCell, read_source
 
 if TYPE_CHECKING:
@@ -156,6 +157,8 @@ def _notebook_cell(cell: SourceCell, number: int) -> NotebookNode:
         metadata["nbgrader"] = _nbgrader_metadata(cell)
     if cell.hidden:
         metadata["coursekit"] = {"hidden": True}
+    if not cell.kind and cell.cell_type == "code":
+        metadata["coursekit"] = {RELEASED: source_checksum(cell.source)}
     make = nbformat.v4.new_code_cell if cell.cell_type == "code" else nbformat.v4.new_markdown_cell
     # nbformat invents random ids; ours come from the source, so that building twice gives the same bytes.
     return make(source=cell.source, metadata=metadata, id=cell.grade_id or f"cell-{number:02d}")

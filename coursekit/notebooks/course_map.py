@@ -166,8 +166,9 @@ def exercises_page(chapters: Sequence[Chapter]) -> str:
     lines = [
         "# Exercises",
         "",
-        "Made from course.yml by `coursekit book map`. `make lab` opens your own copies in JupyterLab; the ones",
-        "here stay as they are. `coursekit check NOTEBOOK` runs a notebook's visible tests and counts points.",
+        "Made from course.yml by `coursekit book map`. `make lab` opens your own copies in JupyterLab; the",
+        "ones here stay as they are. `coursekit check NOTEBOOK` runs a notebook's visible tests and counts",
+        "points.",
         "",
         "| exercise | chapter | minutes | device |",
         "|---|---|---|---|",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from coursekit.errors import InputError, require
 from coursekit.notebooks.execute import CELL_SECONDS, CHECKING, run_notebook
 from coursekit.notebooks.forbidden import block_forbidden, bound_names, is_solution_code, parse_cell
+from coursekit.notebooks.given import without_added_cells
 from coursekit.notebooks.scoring import (
     CellScore,
     error_message,
@@ -130,11 +131,12 @@ def check_notebook(path: Path | str, *, cell_seconds: float = CELL_SECONDS) -> C
     """
     path = Path(path)
     notebook = read_notebook(path)
-    blocked, findings = block_forbidden(notebook)
+    given, added = without_added_cells(notebook)
+    blocked, findings = block_forbidden(given)
     executed = run_notebook(blocked, cwd=path.resolve().parent, cell_seconds=cell_seconds)
     changed = {name_of(cell) for cell in notebook.cells if is_changed(cell)}
     cells = (*(_shown(cell, changed) for cell in score_notebook(executed)), *_missing_tests(notebook))
-    notes = [*_cell_notes(notebook, changed), *(finding.message for finding in findings)]
+    notes = [*_cell_notes(notebook, changed), *added, *(finding.message for finding in findings)]
     blocked_ids = {finding.grade_id for finding in findings}
     notes += [note for name, note in _crashes(executed) if name not in blocked_ids]
     title = notebook.metadata.get("coursekit", {}).get("title", path.stem)

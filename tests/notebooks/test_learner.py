@@ -122,6 +122,34 @@ def test_missing_and_doubled_cells_are_named(solved, save):
     assert "cell token_mean stands 2 times: delete the copies" in report.notes
 
 
+HELPER = "def half(x):\n    return x / 2"
+USES_HELPER = "def token_mean(loss_sums, num_valid):\n    return half(2 * sum(loss_sums) / sum(num_valid))"
+
+
+def test_an_answer_that_needs_an_added_cell_fails_here_as_it_does_in_grading(solved, save):
+    notebook = with_answers(solved, {"token_mean": USES_HELPER})
+    notebook.cells.insert(0, new_code_cell(HELPER))
+    report = check_notebook(save(notebook))
+    assert scores(report)["test_token_mean"] == 0
+    assert any(note.startswith("half: defined in a cell that you added") for note in report.notes)
+    inside = with_answers(solved, {"token_mean": f"{HELPER}\n\n{USES_HELPER}"})
+    assert check_notebook(save(inside)).passed
+
+
+def test_an_added_cell_that_no_answer_needs_costs_nothing(solved, save):
+    solved.cells.insert(1, new_code_cell("from coursekit.notebooks import check\ncheck()"))
+    report = check_notebook(save(solved))
+    assert report.passed
+    assert not any("added" in note for note in report.notes)
+
+
+def test_a_changed_example_is_named(solved, save):
+    examples = [cell for cell in solved.cells if "released" in cell.metadata.get("coursekit", {})]
+    assert examples, "the toy has no example cell"
+    examples[0].source += "\nextra = 1"
+    assert any("changed an example" in note for note in check_notebook(save(solved)).notes)
+
+
 def test_a_forbidden_import_is_named_and_costs_the_tests_that_need_it(solved, save):
     cell_of(solved, "token_mean").source = "from statistics import fmean as token_mean"
     report = check_notebook(save(solved))
