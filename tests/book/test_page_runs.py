@@ -62,6 +62,21 @@ def test_a_failing_cell_names_page_line_and_traceback_and_the_others_are_kept(pa
     assert run(book, tmp_path / "kept")[0] == 1  # the mended page alone
 
 
+def test_what_a_kernel_writes_past_python_stays_off_the_terminal(pages, tmp_path, capfd):
+    # As a C++ library does before the kernel listens: through a descriptor of its own, at start-up.
+    noise = "import os; print('heard', flush=True); os.write(os.dup(2), b'chatter')"
+    book = pages(index=page_text(cell(noise)))
+    run(book, tmp_path / "kept")
+    assert "chatter" not in "".join(capfd.readouterr())
+
+
+def test_a_kernel_that_dies_leaves_its_last_words(pages, tmp_path):
+    last = "import os, signal\n"
+    book = pages(index=page_text(cell(last + "os.kill(os.getpid(), signal.SIGSEGV)")))
+    with pytest.raises(PageError, match="Segmentation fault"):
+        run(book, tmp_path / "kept")
+
+
 def test_a_page_that_measures_time_runs_alone(pages, tmp_path):
     code = cell("import time\nbegin = time.time()\ntime.sleep(0.7)\nprint(begin, time.time())")
     texts = {
