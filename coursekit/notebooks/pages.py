@@ -7,13 +7,14 @@ import hashlib
 import json
 import os
 import re
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from coursekit.errors import CoursekitError, InputError
 from coursekit.notebooks.course_map import listed_pages
@@ -157,7 +158,6 @@ async def _execute(notebook: NotebookNode, folder: Path) -> None:
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
     from nbclient import NotebookClient
-    from nbclient.exceptions import DeadKernelError
 
     specs = KernelSpecManager(kernel_dirs=[str(folder / "kernels")], ensure_native_kernel=False)
     manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=specs)
@@ -166,22 +166,12 @@ async def _execute(notebook: NotebookNode, folder: Path) -> None:
         # A kernel on this machine's own loopback: its warning about plain TCP is noise here.
         client.extra_arguments = ["--Application.log_level=40"]
         try:
-            # What C++ libraries write before the kernel listens (TensorFlow's notes on the machine) is kept
-            # out of the terminal; only a dead kernel's last words matter.
-            with tempfile.TemporaryFile(dir=folder) as log:
-                env = _environment(folder)
-                try:
-                    await client.async_execute(env=env, cleanup_kc=False, stdout=log, stderr=log)
-                except DeadKernelError as error:
-                    raise DeadKernelError(f"{error}\n{_tail(log)}".strip()) from error
+            # What C++ libraries write past Python (TensorFlow's notes on the machine) is not for the terminal.
+            quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+            await client.async_execute(env=_environment(folder), cleanup_kc=False, **quiet)
         finally:
             if manager.has_kernel:
                 await client._async_cleanup_kernel()
-
-
-def _tail(log: BinaryIO, num_bytes: int = 8000) -> str:
-    log.seek(0)
-    return log.read()[-num_bytes:].decode(errors="replace")
 
 
 def _environment(folder: Path) -> dict[str, str]:
