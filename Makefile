@@ -20,6 +20,7 @@ endif
 RUN := $(abspath $(VENV))/bin/
 export PATH := $(RUN):$(PATH)
 export COURSE_SOLUTIONS := $(SOLUTIONS)
+SITE := build/book/$(if $(filter 0,$(SOLUTIONS)),no-solutions/)html
 # Notebooks and pages print nothing that is not theirs.
 export TF_CPP_MIN_LOG_LEVEL := 3
 export PYTHONWARNINGS :=
@@ -31,7 +32,7 @@ help:                   ## what each target does
 
 course: book sample     ## environment, notebooks, book and a graded sample class
 	@echo
-	@echo "The book:    $(CURDIR)/build/book/html/index.html   (or: make serve)"
+	@echo "The book:    $(CURDIR)/$(SITE)/index.html   (or: make serve)"
 	@echo "The class:   $(CURDIR)/$(SAMPLE)   (feedback/ holds a page for each submission)"
 	@echo "Exercises:   make lab"
 
@@ -43,7 +44,7 @@ notebooks: env          ## instructor's and learner's notebooks and the tables m
 	@$(RUN)coursekit notebooks build
 	@$(RUN)coursekit book map
 
-book: notebooks         ## the book, every cell executed, into build/book/html
+book: notebooks         ## the book, every cell executed (SOLUTIONS=0 leaves solutions out)
 	@$(RUN)coursekit book build --workers $(JOBS)
 
 sample: notebooks       ## the sample class, graded, into build/sample_course
@@ -51,7 +52,7 @@ sample: notebooks       ## the sample class, graded, into build/sample_course
 
 serve: book             ## the book on http://localhost:8000
 	@echo "http://localhost:$(PORT)   (stop with Ctrl-C)"
-	@$(RUN)python -m http.server $(PORT) --bind 127.0.0.1 --directory build/book/html
+	@$(RUN)python -m http.server $(PORT) --bind 127.0.0.1 --directory $(SITE)
 
 lab: env                ## JupyterLab on your own copies of the exercises, in work/
 	@$(RUN)coursekit notebooks copy $(WORK)

@@ -166,7 +166,7 @@ async def _execute(notebook: NotebookNode, folder: Path) -> None:
         # A kernel on this machine's own loopback: its warning about plain TCP is noise here.
         client.extra_arguments = ["--Application.log_level=40"]
         try:
-            # What C++ libraries write past Python (TensorFlow's notes on the machine) is not for the terminal.
+            # What C++ libraries write past Python (TensorFlow's notes) is not for the terminal.
             quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
             await client.async_execute(env=_environment(folder), cleanup_kc=False, **quiet)
         finally:
