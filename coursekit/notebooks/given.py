@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from copy import deepcopy
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 RELEASED = "released"
 """Key in the `coursekit` metadata of a code cell that nbgrader does not mark: its source's checksum."""
+
+
+_BUILT_ID = re.compile(r"cell-\d{2,}")
 
 
 def source_checksum(source: str) -> str:
@@ -50,7 +54,9 @@ def without_added_cells(notebook: NotebookNode) -> tuple[NotebookNode, list[str]
 
 def is_added(cell: NotebookNode) -> bool:
     """Return whether a code cell is neither one of nbgrader's nor an example that came with the notebook."""
-    return cell.cell_type == "code" and not grading_words(cell) and _released(cell) is None
+    marked = grading_words(cell) or _released(cell) is not None
+    # A notebook released before cells were marked is told by the ids that `build` gives by position.
+    return cell.cell_type == "code" and not marked and not _BUILT_ID.fullmatch(cell.get("id", ""))
 
 
 def is_edited(cell: NotebookNode) -> bool:
