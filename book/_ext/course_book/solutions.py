@@ -10,6 +10,9 @@ from coursekit.notebooks.source import SOLUTION, SourceCell, read_source, region
 _MARKER = re.compile(r"^\s*#*\s*(BEGIN|END) SOLUTION\s*$")
 # Longer than any fence that a model answer can hold.
 _FENCE = "``````"
+_FENCE_LINE = re.compile(r"^\s*(`{3,}|~{3,})")
+# After any indent, list or quote markers.
+_PER_CENT = re.compile(r"^(\s*(?:(?:[-*+>]|\d+[.)])\s+)*)%")
 
 
 def solution_page(source: Path) -> list[str]:
@@ -27,4 +30,21 @@ def _code(cell: SourceCell) -> list[str]:
 
 def _answer(cell: SourceCell) -> list[str]:
     text = "\n".join(regions(cell.source, SOLUTION)).strip()
-    return [f"**`{cell.grade_id}`**, model answer and rubric:", "", *text.split("\n"), ""]
+    return [f"**`{cell.grade_id}`**, model answer and rubric:", "", *_keep_per_cent(text.split("\n")), ""]
+
+
+def _keep_per_cent(lines: list[str]) -> list[str]:
+    """Return the lines so that none is lost: at the start of a line, MyST takes "%" for a comment.
+
+    Jupyter shows such a line, so it gets a backslash, except in code and in display mathematics.
+    """
+    kept, fence, math = [], "", False
+    for line in lines:
+        found = _FENCE_LINE.match(line)
+        if found and (not fence or found[1].startswith(fence)):
+            fence = "" if fence else found[1]
+        verbatim = bool(fence or found or math)
+        if not fence and line.count("$$") % 2:
+            math = not math
+        kept.append(line if verbatim else _PER_CENT.sub(r"\1\\%", line))
+    return kept
