@@ -49,6 +49,9 @@ def print_table(assignment: str, results: Sequence[Result]) -> None:
         )
 
 
+_FREE_TEXT = ("note", "handed in", "entry", "answers waiting for a person")
+
+
 def print_entries(assignment: str, entries: Sequence[Entry]) -> None:
     """Print what became of each entry of an archive, refused ones last."""
     rows = [(entry.student, entry.name, entry.outcome, entry.reason) for entry in entries]
@@ -80,10 +83,12 @@ def print_sample(outcomes: Sequence[Outcome], folder: Path) -> None:
     rows = []
     for outcome in outcomes:
         result = outcome.result
-        verdict = "as expected" if outcome.as_expected else f"EXPECTED {_expected(outcome)}"
         score = f"{_points(result.score)} of {_points(result.max_score)}"
-        rows.append((outcome.student, outcome.assignment, outcome.what, score, verdict, result.status))
+        known = _expected(outcome) + ("" if outcome.as_expected else " !")
+        rows.append((outcome.student, outcome.assignment, outcome.what, score, known, result.status))
     _print_table("sample class", ("student", "exercise", "handed in", "score", "known", "status"), rows)
+    right = sum(outcome.as_expected for outcome in outcomes)
+    _console().print(f"{right} of {len(outcomes)} scores are the known ones, point by point")
     _print_waiting([outcome.result for outcome in outcomes])
     _console().print(
         f"feedback: {folder / 'feedback'}   gradebook: {folder / 'gradebook.db'}", soft_wrap=True
@@ -97,7 +102,7 @@ def _print_waiting(results: Sequence[Result]) -> None:
 
 
 def _expected(outcome: Outcome) -> str:
-    return "rejected" if outcome.expected is None else _points(sum(outcome.expected.values()))
+    return "0" if outcome.expected is None else _points(sum(outcome.expected.values()))
 
 
 def _points(points: float | None) -> str:
@@ -105,15 +110,18 @@ def _points(points: float | None) -> str:
 
 
 def _print_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=title)
+    console = _console()
+    table = Table(title=title, box=SIMPLE_HEAD)
     for head in heads:
-        table.add_column(head, overflow="fold")  # a narrow terminal breaks words rather than hides them
+        # A narrow terminal breaks words rather than hides them; on a wide one only free text is broken.
+        table.add_column(head, overflow="fold", no_wrap=console.width >= 80 and head not in _FREE_TEXT)
     for row in rows:
         table.add_row(*(escape(str(value)) for value in row))
-    _console().print(table)
+    console.print(table)
 
 
 def _console() -> Console:
