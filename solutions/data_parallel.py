@@ -57,6 +57,18 @@ def softmax_gradient(weight, inputs, labels):
     return error.T @ inputs
 
 
+def scale_hint(got, want, ranks, otherwise):
+    """Say so if a gradient is wrong by the factor `ranks` and nothing else; used by the tests."""
+    if torch.is_tensor(got) and got.shape == want.shape:
+        if torch.allclose(got, ranks * want):
+            return (
+                f"exactly {ranks} times too large: all_reduce gives the sum over {ranks} ranks; who divides?"
+            )
+        if torch.allclose(got, want / ranks):
+            return f"exactly {ranks} times too small: is something divided by the number of ranks twice?"
+    return otherwise
+
+
 def play(schedule, world_size):
     """Play an all-reduce schedule (task 5) and return what every rank ends up with, and what each one sent.
 
@@ -179,7 +191,9 @@ expect_close(
     got[0],
     want,
     rtol=1e-10,
-    hint="rank 0 has 2 tokens, rank 1 has 10: each of the 12 must count the same; is anything divided twice?",
+    hint=scale_hint(
+        got[0], want, 2, "rank 0 has 2 tokens, rank 1 has 10: each of the 12 must count the same"
+    ),
 )
 expect_equal(bool(torch.equal(got[0], got[1])), True, hint="the two ranks hold different gradients")
 
@@ -248,7 +262,7 @@ points_for(
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# ## Task 3. A loop with four bugs (4 points)
+# ## Task 3. A loop with four bugs (5 points)
 # The loop below runs on any number of ranks without an error, its loss falls, and it is wrong in four
 # places. Write `train_rank`, which does on N ranks what its docstring says one process would do. Two of the
 # four bugs are in the chapter, one is in the chapter's first equation, and one is not in the chapter at all.
@@ -279,7 +293,7 @@ def train_rank(weight, inputs, labels, steps, lr, max_norm, seed):
 
     All ranks together do what one process does that starts from *rank 0's* `weight`, draws in step k the
     batch torch.randperm(len(inputs), generator=torch.Generator().manual_seed(seed + k))[: len(inputs) // 2],
-    takes the gradient of its mean cross-entropy, clips that gradient to the norm `max_norm`, and makes a
+    takes the gradient of its mean cross-entropy, multiplies it by min(1, max_norm / its norm), and makes a
     step of SGD. Only rank 0 has read a checkpoint: the other ranks are called with another `weight`, which
     must not matter. The batch divides by the number of ranks.
     """
@@ -306,59 +320,74 @@ def train_rank(weight, inputs, labels, steps, lr, max_norm, seed):
     ### END SOLUTION
 
 
-# %% nbgrader="tests" grade_id="test_train_rank" points=3
-def train_on_two(weights, inputs, labels, steps, max_norm):
+# %% nbgrader="tests" grade_id="test_train_rank" points=4
+# One point for each bug. Each part is arranged such that the other three bugs make no difference to it.
+def train_on_two(weights, inputs, labels, steps, lr, max_norm):
     from coursekit.parallel import launch
 
     def on_rank():
-        return train_rank(weights[dist.get_rank()], inputs, labels, steps, 0.5, max_norm, 3)
+        return train_rank(weights[dist.get_rank()], inputs, labels, steps, lr, max_norm, 3)
 
     return launch(on_rank, len(weights), timeout_seconds=15)
 
 
-def one_process(weight, inputs, labels, steps, max_norm):
-    for step in range(steps):
-        rows = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(3 + step))[
-            : len(inputs) // 2
-        ]
-        gradient = softmax_gradient(weight, inputs[rows], labels[rows]) / len(rows)
-        weight = weight - 0.5 * gradient * min(1.0, max_norm / (gradient.norm().item() + 1e-6))
-    return weight
+def moved(weights, *rest):
+    """How far rank 1 ends from where rank 0 started."""
+    return probe(train_on_two, weights, *rest)[1] - weights[0]
+
+
+def unit(tensor):
+    return tensor / tensor.norm()
 
 
 generator = torch.Generator().manual_seed(4)
 weights = [torch.randn(3, 4, dtype=torch.float64, generator=generator) for _ in range(2)]
+equal_starts = [weights[0], weights[0]]
 inputs = torch.randn(16, 4, dtype=torch.float64, generator=generator)
 labels = torch.randint(3, (16,), generator=generator)
-same, same_labels = inputs[:1].repeat(16, 1), labels[:1].repeat(16)
+copies = (inputs[:1].repeat(16, 1), labels[:1].repeat(16))
+of_copies = softmax_gradient(weights[0], *copies) / 16
+batches = [torch.randperm(16, generator=torch.Generator().manual_seed(3 + step))[:8] for step in range(3)]
+of_batches = sum(softmax_gradient(weights[0], inputs[rows], labels[rows]) for rows in batches)
 points_for(
     [
         (
             1,
             lambda: expect_close(
-                probe(train_on_two, weights, same, same_labels, 2, 1e9)[1],
-                one_process(weights[0], same, same_labels, 2, 1e9),
+                moved(equal_starts, *copies, 1, 0.5, 1e9),
+                -0.5 * of_copies,
                 rtol=1e-9,
-                hint="16 copies of one sample, so who gets which does not matter: do all ranks start from "
-                "rank 0's weight, and is the gradient a mean over the ranks?",
+                hint="one step, equal starts, 16 copies of one sample, no clip: is the step's length right?",
             ),
         ),
         (
             1,
             lambda: expect_close(
-                probe(train_on_two, weights, inputs, labels, 2, 1e9)[1],
-                one_process(weights[0], inputs, labels, 2, 1e9),
+                unit(moved(weights, *copies, 1, 0.5, 1e9)),
+                -unit(of_copies),
                 rtol=1e-9,
-                hint="different samples, no clipping: do the two shares make up the batch of the docstring?",
+                hint="16 copies of one sample, compared is only the direction from rank 0's weight to where "
+                "rank 1 ends: where does rank 1 start?",
             ),
         ),
         (
             1,
             lambda: expect_close(
-                probe(train_on_two, weights, inputs, labels, 3, 0.05)[1],
-                one_process(weights[0], inputs, labels, 3, 0.05),
-                rtol=1e-9,
-                hint="if the other parts are right, look at the clipping: whose norm is compared?",
+                unit(moved(equal_starts, inputs, labels, 3, 1e-6, 1e9)),
+                -unit(of_batches),
+                rtol=1e-4,  # the weight moves by about 1e-6 between the steps
+                hint="equal starts, different samples, only the direction is compared: do the shares make up "
+                "the batch of the docstring in every step?",
+            ),
+        ),
+        (
+            1,
+            lambda: expect_close(
+                moved(equal_starts, inputs, labels, 1, 0.5, 0.05).norm(),
+                0.5 * 0.05,
+                rtol=1e-4,  # with or without clip_grad_norm_'s 1e-6 in the denominator
+                hint="the gradient is longer than max_norm = 0.05, so a step with lr 0.5 is 0.025 long, "
+                "whatever its direction: which gradient's norm is compared, and when?",
             ),
         ),
     ]
@@ -366,13 +395,13 @@ points_for(
 
 
 # %% nbgrader="tests" grade_id="test_train_rank_hidden" points=1
-# Graded with tests that you do not see: four ranks, other data, and whether the ranks agree to the last bit.
+# Graded with tests that you do not see: four ranks, several steps, clipped and not, equal to the last bit.
 ### BEGIN HIDDEN TESTS
-def train_on_four(weights, inputs, labels):
+def train_on_four(weights, inputs, labels, max_norm):
     from coursekit.parallel import launch
 
     def on_rank():
-        return train_rank(weights[dist.get_rank()], inputs, labels, 5, 0.3, 0.2, 11)
+        return train_rank(weights[dist.get_rank()], inputs, labels, 5, 0.3, max_norm, 11)
 
     return launch(on_rank, len(weights), timeout_seconds=15)
 
@@ -381,16 +410,23 @@ generator = torch.Generator().manual_seed(5)
 weights = [torch.randn(4, 6, dtype=torch.float64, generator=generator) for _ in range(4)]
 inputs = torch.randn(24, 6, dtype=torch.float64, generator=generator)
 labels = torch.randint(4, (24,), generator=generator)
-want = weights[0]
-for step in range(5):
-    rows = torch.randperm(24, generator=torch.Generator().manual_seed(11 + step))[:12]
-    gradient = softmax_gradient(want, inputs[rows], labels[rows]) / 12
-    want = want - 0.3 * gradient * min(1.0, 0.2 / (gradient.norm().item() + 1e-6))
-got = probe(train_on_four, weights, inputs, labels)
-expect_close(got[3], want, rtol=1e-9, hint="four ranks, five steps: not what one process gets")
-expect_equal(
-    all(bool(torch.equal(w, got[0])) for w in got), True, hint="the ranks end with different weights"
-)
+for max_norm in (0.2, 1e9):
+    want = weights[0]
+    for step in range(5):
+        rows = torch.randperm(24, generator=torch.Generator().manual_seed(11 + step))[:12]
+        gradient = softmax_gradient(want, inputs[rows], labels[rows]) / 12
+        want = want - 0.3 * gradient * min(1.0, max_norm / gradient.norm().item())
+    got = probe(train_on_four, weights, inputs, labels, max_norm)
+    # 1e-5: with or without the 1e-6 that clip_grad_norm_ adds to the norm.
+    expect_close(
+        got[3],
+        want,
+        rtol=1e-5,
+        hint=f"four ranks, five steps, max_norm {max_norm:g}: not what one process gets",
+    )
+    expect_equal(
+        all(bool(torch.equal(w, got[0])) for w in got), True, hint="the ranks end with different weights"
+    )
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -398,12 +434,14 @@ expect_equal(
 # Gradients come out of backward one after the other. A bucket takes consecutive gradients and is sent as
 # soon as it is closed. You want few calls, but no bucket above the limit, and a smaller first bucket, so
 # that the link has work early (DDP's defaults are 1 MiB for the first and 25 MiB for the others). A gradient
-# above the limit travels alone.
+# above the limit travels alone. Where several answers have the fewest buckets, any of them will do.
 
 
 # %% nbgrader="solution" grade_id="plan_buckets"
 def plan_buckets(sizes, first_cap, cap):
     """Return the fewest buckets, as a list of lists of positions in `sizes`, in order; every position once.
+
+    No bucket is empty; without gradients there are no buckets.
 
     Args:
         sizes: bytes of each gradient, in the order in which backward produces them.
@@ -424,17 +462,24 @@ def plan_buckets(sizes, first_cap, cap):
 
 
 # %% nbgrader="tests" grade_id="test_plan_buckets" points=1
-plan = plan_buckets([4, 3, 3, 9, 1, 5, 5, 30, 2], 8, 10)
-expect_equal(
-    [position for bucket in plan for position in bucket],
-    list(range(9)),
-    hint="every gradient once, in the order in which backward produces them",
-)
-expect_equal(
-    plan,
-    [[0, 1], [2], [3, 4], [5, 6], [7], [8]],
-    hint="4 + 3 fit into the first 8 bytes; 9 + 1 and 5 + 5 are exactly 10, which is allowed; 30 goes alone",
-)
+for sizes, number in (([4, 3, 3, 9, 1, 5, 5, 30, 2], 6), ([12, 3, 4], 2), ([], 0)):
+    plan = plan_buckets(sizes, 8, 10)
+    expect_equal(
+        [position for bucket in plan for position in bucket],
+        list(range(len(sizes))),
+        hint=f"{sizes}: every gradient once, in the order in which backward produces them",
+    )
+    for k, bucket in enumerate(plan):
+        total, limit = sum(sizes[position] for position in bucket), 10 if k else 8
+        expect_equal(len(bucket) > 0, True, hint=f"{sizes}: bucket {k} is empty, a call that sends nothing")
+        expect_equal(
+            len(bucket) == 1 or total <= limit,
+            True,
+            hint=f"{sizes}: bucket {k} is {bucket}, {total} bytes in all; its limit is {limit}",
+        )
+    expect_equal(
+        len(plan), number, hint=f"{sizes}, limits 8 and 10: number of buckets; exactly full is allowed"
+    )
 
 
 # %% nbgrader="tests" grade_id="test_plan_buckets_hidden" points=1
@@ -460,6 +505,7 @@ for _ in range(40):
     )
     for k, bucket in enumerate(plan):
         limit = first_cap if k == 0 else cap
+        expect_equal(len(bucket) > 0, True, hint=f"sizes {sizes}: bucket {k} is empty")
         expect_equal(
             len(bucket) == 1 or sum(sizes[p] for p in bucket) <= limit,
             True,
@@ -473,7 +519,7 @@ for _ in range(40):
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# ## Task 5. Fewer rounds than a ring (4 points)
+# ## Task 5. Fewer rounds than a ring (3 points)
 # A ring needs 2(N - 1) rounds, and every round costs a latency: 2,046 of them for 1,024 ranks. *Recursive
 # halving and doubling* (Thakur, Rabenseifner and Gropp 2005) sends exactly as many bytes in 2 log2(N)
 # rounds. For N a power of two:
@@ -546,7 +592,7 @@ points_for(
 )
 
 
-# %% nbgrader="tests" grade_id="test_schedule_hidden" points=2
+# %% nbgrader="tests" grade_id="test_schedule_hidden" points=1
 # Graded with tests that you do not see: other numbers of ranks.
 ### BEGIN HIDDEN TESTS
 def is_all_reduce(world_size, rounds):
@@ -562,7 +608,8 @@ def is_all_reduce(world_size, rounds):
     expect_close(sent, np.full(world_size, bytes_sent), hint=f"{world_size} ranks: vectors sent by each rank")
 
 
-points_for([(1, lambda: is_all_reduce(2, 2)), (1, lambda: (is_all_reduce(8, 6), is_all_reduce(32, 10)))])
+for world_size, rounds in ((2, 2), (8, 6), (32, 10)):
+    is_all_reduce(world_size, rounds)
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -599,6 +646,9 @@ def first_mismatch(calls):
 # %% nbgrader="tests" grade_id="test_first_mismatch" points=1
 step = [("all_reduce", 1920), ("all_reduce", 30), ("all_reduce", 300), ("all_reduce", 10)]
 expect_equal(first_mismatch([step * 3, step * 3]), None, hint="these two ranks agree in all calls")
+expect_equal(
+    first_mismatch([step[:2], step[:1], step[:2]]), (1, [[0, 2], [1]]), hint="the example of the docstring"
+)
 expect_equal(
     first_mismatch([[*step, ("all_reduce", 1), *step], step * 2, step * 2]),
     (4, [[0], [1, 2]]),

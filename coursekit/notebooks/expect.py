@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from coursekit.notebooks.plain import NotPlainError, check_plain, is_tensor
-from coursekit.notebooks.wrong import WrongAnswer, sentence
+from coursekit.notebooks.wrong import WrongAnswer, is_unwritten, sentence
 
 _NUMBERS = (int, float, complex)
 
@@ -239,5 +239,5 @@ def _show(value: Any) -> str:
 def _reason(error: Exception) -> str:
     if isinstance(error, WrongAnswer):
         return str(error)
-    unwritten = isinstance(error, NotImplementedError) and not str(error)
-    return "not written yet" if unwritten else f"{type(error).__name__}: {error}"
+    name = type(error).__name__
+    return "not written yet" if is_unwritten(name, str(error)) else f"{name}: {error}"

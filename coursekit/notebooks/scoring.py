@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from coursekit.notebooks.wrong import is_unwritten
+
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
@@ -79,7 +81,7 @@ def error_message(output: NotebookNode, cells: Mapping[int, str] = MappingProxyT
     place.
     """
     name, text = output.ename, _ANSI.sub("", str(output.evalue)).strip()
-    if name == "NotImplementedError" and not text:
+    if is_unwritten(name, text):
         return "not written yet"
     if name == "WrongAnswer" or (name == "AssertionError" and text):
         return text

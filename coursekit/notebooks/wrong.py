@@ -31,3 +31,10 @@ def failing_line(trace: TracebackType | None) -> str:
 def sentence(fact: str, hint: str) -> str:
     """Return the fact, and after a semicolon the hint where there is one."""
     return f"{fact}; {hint}" if hint else fact
+
+
+def is_unwritten(name: str, text: str) -> bool:
+    """Return whether an error is a stub's NotImplementedError, raised here or on a rank of a `launch`."""
+    if name == "RankError":
+        return text.split("\n")[0].endswith("failed first: NotImplementedError")
+    return name == "NotImplementedError" and not text

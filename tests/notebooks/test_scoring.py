@@ -17,6 +17,12 @@ def graded_cell(source, *, points=4, grade_id="test", outputs=(), count=None):
     return new_code_cell(source, metadata={"nbgrader": words}, outputs=list(outputs), execution_count=count)
 
 
+# What `launch` raises where the learner's stub ran on its ranks.
+STUB_ON_A_RANK = """
+from coursekit.parallel import RankError, RankFailure
+raise RankError([RankFailure(0, "NotImplementedError", "Traceback ..."), RankFailure(1, "...")], 2)
+"""
+
 CASES = [
     ("pass", 4, "passed", ""),
     ("print('noise')", 4, "passed", ""),
@@ -25,6 +31,7 @@ CASES = [
     ("assert 1 == 2", 0, "failed", "AssertionError (line 1 of cell test)"),
     ("assert 1 == 2, 'count the tokens'", 0, "failed", "count the tokens"),
     ("raise NotImplementedError()", 0, "failed", "not written yet"),
+    (STUB_ON_A_RANK, 0, "failed", "not written yet"),
     ("1 / 0", 0, "failed", "ZeroDivisionError: division by zero (line 1 of cell test)"),
     ("2.5", 2.5, "partial", "2.5 of 4 points"),
     ("3", 3, "partial", "3 of 4 points"),

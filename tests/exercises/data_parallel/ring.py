@@ -1,5 +1,5 @@
 """A ring: the right bytes, in more rounds than asked for."""
-# scores: {test_schedule: 1, test_schedule_hidden: 1}
+# scores: {test_schedule: 1, test_schedule_hidden: 0}
 
 # %% grade_id="all_reduce_schedule"
 def all_reduce_schedule(world_size):

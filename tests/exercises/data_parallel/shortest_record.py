@@ -1,5 +1,5 @@
 """Stops at the end of the shortest record, so a rank that ends early goes unnoticed."""
-# scores: {test_first_mismatch_hidden: 0}
+# scores: {test_first_mismatch: 0, test_first_mismatch_hidden: 0}
 
 # %% grade_id="first_mismatch"
 def first_mismatch(calls):

@@ -1,5 +1,5 @@
-"""The gradients are summed and never divided by the number of ranks; clipping hides it but for 1e-7."""
-# scores: {test_train_rank: 0, test_train_rank_hidden: 0}
+"""The gradients are summed and never divided by the number of ranks; where it clips, the clipping hides it."""
+# scores: {test_train_rank: 3, test_train_rank_hidden: 0}
 
 # %% grade_id="train_rank"
 def train_rank(weight, inputs, labels, steps, lr, max_norm, seed):
