@@ -1,5 +1,5 @@
 """exp of raw logits: overflows at 1000, so that the loss is NaN there and right everywhere else."""
-# scores: {test_loss_hidden: 0}
+# scores: {test_loss: 1, test_loss_hidden: 0}
 
 # %% grade_id="smoothed_cross_entropy"
 def smoothed_cross_entropy(logits, labels, smoothing):

@@ -1,5 +1,5 @@
 """Ten multiplications, whatever num_steps says: enough for an easy bowl, three per cent off on the real one."""
-# scores: {test_stable_lr_hidden: 1}
+# scores: {test_stable_lr_hidden: 0.5}
 
 # %% grade_id="largest_stable_lr"
 def largest_stable_lr(gradient, weights, num_steps=200):
