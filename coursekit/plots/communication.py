@@ -58,7 +58,8 @@ def plot_timeline(
     ax = plt.gca() if ax is None else ax
     for k, spans in enumerate(rows.values()):
         color = PALETTE["black"] if k == 0 else _COLORS[(k - 1) % len(_COLORS)]
-        ax.broken_barh(list(spans), (k - 0.3, 0.6), facecolor=color, edgecolor="white", linewidth=0.6)
+        edge = 0.6 if len(spans) <= 50 else 0.0  # white edges would cover bars as thin as they are
+        ax.broken_barh(list(spans), (k - 0.3, 0.6), facecolor=color, edgecolor="white", linewidth=edge)
         end = max(start + duration for start, duration in spans)
         ax.annotate(
             f"{end:.0f}",
