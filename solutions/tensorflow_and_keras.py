@@ -81,6 +81,7 @@ LAYER = {
     "loss": ["Mean", ["out"]],
     "unused": ["NoSuchOperation", ["out"]],
 }
+TWICE = {"both": ["AddV2", ["out", "out"]]}
 layer_fed = {"x": np.array([[1.0, -2.0]]), "W": np.array([[3.0, 1.0], [1.0, 2.0]]), "b": np.array([0.5, 1.0])}
 points_for(
     [
@@ -89,22 +90,22 @@ points_for(
             lambda: expect_close(
                 session_run(LAYER, "out", layer_fed)[0],
                 [[1.5, 0.0]],  # by hand: [1, -2] @ W = [1, -3]; plus b; negative parts to zero
-                hint="ask for the values of the inputs first, then apply the operation to them, in order",
+                hint="follow the arrows backwards from `out` by hand: which numbers meet in `product`?",
             ),
         ),
         (
             1,
             lambda: expect_equal(
-                session_run(LAYER, "out", layer_fed)[1],
-                ["product", "sum", "out"],
-                hint="start from the node asked for; `loss` and `unused` do not feed it and must not run",
+                session_run(LAYER | TWICE, "both", layer_fed)[1],
+                ["product", "sum", "out", "both"],
+                hint="`both` uses `out` twice, and nobody asked for `loss` and `unused`",
             ),
         ),
     ]
 )
 
 # %% nbgrader="tests" grade_id="test_session_run_hidden" points=1
-# Graded with tests that you do not see: a node that many others use, a value fed in the middle of the graph.
+# Graded with tests that you do not see: a deep graph, a value fed in the middle of it, a missing feed.
 ### BEGIN HIDDEN TESTS
 DOUBLING = {"a0": ["Placeholder", []]} | {
     f"a{i}": ["AddV2", [f"a{i - 1}", f"a{i - 1}"]] for i in range(1, 13)
@@ -149,26 +150,37 @@ def traces(calls):
     ### END SOLUTION
 
 
-# %% nbgrader="tests" grade_id="test_traces" points=1
+# %% nbgrader="tests" grade_id="test_traces" points=2
 tensor_calls = [
     ["tensor", "float32", [2]],
     ["tensor", "float32", [2]],
     ["tensor", "float32", [3]],
     ["tensor", "int32", [2]],
 ]
-expect_equal(
-    traces([[argument] for argument in tensor_calls]),
-    [1, 0, 1, 1],
-    hint="of a tensor, type and shape are in the key and the values are not",
-)
-expect_equal(
-    traces([[["number", 7]], [["number", 8]], [["number", 7]]]),
-    [1, 1, 0],
-    hint="a Python number is in the key by value",
+number_calls = [["number", n] for n in (7, 8, 7, 8.0, 8.5)]
+points_for(
+    [
+        (
+            1,
+            lambda: expect_equal(
+                traces([[argument] for argument in tensor_calls]),
+                [1, 0, 1, 1],
+                hint="make these four tensors, call a tf.function with a print in it, and compare",
+            ),
+        ),
+        (
+            1,
+            lambda: expect_equal(
+                traces([[argument] for argument in number_calls]),
+                [1, 1, 0, 0, 1],
+                hint="call a tf.function with a print in it with 7, 8, 7, 8.0, 8.5, and compare",
+            ),
+        ),
+    ]
 )
 
 
-# %% nbgrader="tests" grade_id="test_traces_hidden" points=2
+# %% nbgrader="tests" grade_id="test_traces_hidden" points=1
 # Graded with tests that you do not see, against a real tf.function: two arguments, scalars, mixed numbers.
 ### BEGIN HIDDEN TESTS
 def real_traces(calls):
@@ -190,25 +202,15 @@ shapes_and_flags = [
     [["tensor", "float32", [2]], ["number", True]],
 ]
 mixed_numbers = [[["number", n]] for n in (2, 2.0, 0, False, 1, True, 1.0, 2.5, 2.5, -1)]
-points_for(
-    [
-        (
-            1,
-            lambda: expect_equal(
-                traces(shapes_and_flags),
-                real_traces(shapes_and_flags),
-                hint="the key holds all arguments; [] is a shape",
-            ),
-        ),
-        (
-            1,
-            lambda: expect_equal(
-                traces(mixed_numbers),
-                real_traces(mixed_numbers),
-                hint="keys are compared with ==, and 2 == 2.0",
-            ),
-        ),
-    ]
+expect_equal(
+    traces(shapes_and_flags),
+    real_traces(shapes_and_flags),
+    hint="the key holds all arguments; [] is a shape",
+)
+expect_equal(
+    traces(mixed_numbers),
+    real_traces(mixed_numbers),
+    hint="ask tf.function about True and 1, and about 2 and 2.0",
 )
 ### END HIDDEN TESTS
 
@@ -243,39 +245,23 @@ def train_step(weights, bias, micro_batches, lr):
     ### END SOLUTION
 
 
-# %% nbgrader="locked" grade_id="step_by_formula"
-def step_by_formula(weights, bias, micro_batches, lr):
-    """The same step from the closed form of the gradient, on the joined batch."""
-    x = np.concatenate([x for x, _ in micro_batches])
-    y = np.concatenate([y for _, y in micro_batches])
-    scores = np.exp(x @ weights + bias)
-    p = scores / scores.sum(axis=1, keepdims=True)
-    loss = -np.mean(np.log(p[np.arange(len(y)), y]))
-    p[np.arange(len(y)), y] -= 1
-    return weights - lr * x.T @ p / len(y), bias - lr * p.mean(axis=0), loss
-
-
+# %% nbgrader="locked" grade_id="random_batch"
 def random_batch(seed, size, features=4, classes=3):
     """An x and a y of `size` examples."""
     rng = np.random.default_rng(seed)
     return [rng.normal(size=(size, features)), rng.integers(0, classes, size)]
 
 
-# %% nbgrader="tests" grade_id="test_train_step" points=1
-start_weights, start_bias = np.random.default_rng(5).normal(size=(4, 3)), np.zeros(3)
-equal_parts = [random_batch(1, 6), random_batch(2, 6)]
-want = step_by_formula(start_weights, start_bias, equal_parts, 0.5)
-got = train_step(start_weights, start_bias, equal_parts, 0.5)
-expect_close(got[2], want[2], hint="the loss is the mean over all examples of the step, in nats")
-expect_close(got[0], want[0], rtol=1e-9, hint="weights minus lr times the gradient of that mean")
-expect_close(got[1], want[1], rtol=1e-9, hint="the bias takes a step as well")
-
-# %% nbgrader="tests" grade_id="test_train_step_hidden" points=2
-# Graded with tests that you do not see: unequal micro-batches; are your arguments left as they were?
-### BEGIN HIDDEN TESTS
-hidden_weights, hidden_bias = np.random.default_rng(7).normal(size=(4, 3)), np.array([0.1, -0.2, 0.0])
-unequal_parts = [random_batch(3, 1), random_batch(4, 9), random_batch(5, 2)]
-hidden_want = step_by_formula(hidden_weights, hidden_bias, unequal_parts, 0.2)
+# %% nbgrader="tests" grade_id="test_train_step" points=2
+# Weights that are logarithms make probabilities that are fractions, so all of this can be checked by hand.
+start_weights, start_bias = np.log([[2.0, 1.0, 1.0], [1.0, 1.0, 3.0]]), np.zeros(3)
+unequal = [
+    [np.array([[1.0, 0.0]]), np.array([0])],  # p = 1/2, 1/4, 1/4
+    [np.array([[0.0, 1.0], [1.0, 1.0]]), np.array([2, 1])],  # p = 1/5, 1/5, 3/5 and 1/3, 1/6, 1/2
+]
+gradient = [np.array([[-1 / 6, -7 / 12, 3 / 4], [8 / 15, -19 / 30, 1 / 10]]) / 3]
+gradient.append(np.array([1 / 30, -23 / 60, 7 / 20]) / 3)
+want_weights, want_bias = start_weights - 0.3 * gradient[0], start_bias - 0.3 * gradient[1]
 
 
 def step_and_arguments(weights, bias, parts, lr):
@@ -285,32 +271,76 @@ def step_and_arguments(weights, bias, parts, lr):
     return [result[0], result[1], float(result[2]), untouched]
 
 
-answer = probe(step_and_arguments, hidden_weights, hidden_bias, unequal_parts, 0.2)
+new_weights, new_bias, mean_loss, untouched = probe(
+    step_and_arguments, start_weights, start_bias, unequal, 0.3
+)
+in_float64 = "right to five digits and no further: something was computed in float32; see the dtypes"
 points_for(
     [
         (
             1,
-            lambda: expect_close(
-                answer[0],
-                hidden_want[0],
-                rtol=1e-9,
-                hint="every example weighs the same, whatever its micro-batch",
+            lambda: (
+                expect_close(
+                    mean_loss,
+                    np.log(20) / 3,
+                    rtol=1e-5,
+                    hint="minus the log of 1/2, of 3/5 and of 1/6, in the mean over the three examples. "
+                    "x @ weights + bias are logits, not probabilities",
+                ),
+                expect_close(
+                    new_weights,
+                    want_weights,
+                    rtol=1e-5,
+                    hint="the loss is right, its gradient is not; one example is alone in its micro-batch",
+                ),
+                expect_close(new_weights, want_weights, rtol=1e-9, hint=in_float64),
             ),
         ),
         (
             1,
             lambda: (
                 expect_close(
-                    [answer[1].tolist(), answer[2]],
-                    [hidden_want[1].tolist(), hidden_want[2]],
-                    rtol=1e-9,
-                    hint="bias and loss too",
+                    new_bias,
+                    want_bias,
+                    rtol=1e-5,
+                    hint="does the bias take the same step as the weights?",
                 ),
-                expect_equal(answer[3], True, hint="do not change the arrays that you are given"),
+                expect_close(new_bias, want_bias, rtol=1e-9, hint=in_float64),
+                expect_equal(untouched, True, hint="the arrays that you were given have changed"),
             ),
         ),
     ]
 )
+
+# %% nbgrader="tests" grade_id="test_train_step_hidden" points=1
+# Graded with tests that you do not see: random examples, other sizes; are your arguments left as they were?
+### BEGIN HIDDEN TESTS
+hidden_weights, hidden_bias = np.random.default_rng(7).normal(size=(4, 3)), np.array([0.1, -0.2, 0.0])
+random_parts = [random_batch(3, 1), random_batch(4, 9), random_batch(5, 2)]
+
+
+def closed_form(weights, bias, parts, lr):
+    """The same step from the closed form of the gradient, on the joined batch."""
+    x, y = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
+    scores = np.exp(x @ weights + bias)
+    p = scores / scores.sum(axis=1, keepdims=True)
+    loss = -np.mean(np.log(p[np.arange(len(y)), y]))
+    p[np.arange(len(y)), y] -= 1
+    return [weights - lr * x.T @ p / len(y), bias - lr * p.mean(axis=0), float(loss)]
+
+
+def step_and_arguments_again(weights, bias, parts, lr):
+    before = [weights.copy(), bias.copy()]
+    result = train_step(weights, bias, parts, lr)
+    untouched = bool((weights == before[0]).all() and (bias == before[1]).all())
+    return [result[0], result[1], float(result[2]), untouched]
+
+
+want = closed_form(hidden_weights, hidden_bias, random_parts, 0.2)
+answer = probe(step_and_arguments_again, hidden_weights, hidden_bias, random_parts, 0.2)
+for got_one, want_one in zip(answer[:3], want, strict=True):
+    expect_close(got_one, want_one, rtol=1e-9, hint="every example weighs the same, whatever its micro-batch")
+expect_equal(answer[3], True, hint="do not change the arrays that you are given")
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -359,65 +389,79 @@ def epochs(values, batch_size, num_epochs, seed):
     ### END SOLUTION
 
 
-# %% nbgrader="tests" grade_id="test_epochs" points=2
-three = epochs(list(range(20)), 4, 3, 0)
+# %% nbgrader="tests" grade_id="test_epochs" points=3
+three = epochs(list(range(60)), 4, 3, 0)
 identities = [[value // 10 for batch in one for value in batch] for one in three]
-expect_equal([len(batch) for batch in three[0]], [4] * 5, hint="batches of batch_size")
+groups = [{frozenset(value // 10 for value in batch) for batch in one} for one in three]
+digits = [{value // 10: value % 10 for batch in one for value in batch} for one in three]
 points_for(
     [
         (
             1,
-            lambda: expect_equal(
-                [sorted(one) for one in identities], [list(range(20))] * 3, hint="every example once an epoch"
+            lambda: (
+                expect_equal([len(batch) for batch in three[0]], [4] * 15, hint="batches of batch_size"),
+                expect_equal(
+                    [sorted(one) for one in identities],
+                    [list(range(60))] * 3,
+                    hint="every example once an epoch",
+                ),
+                expect_equal(
+                    len({tuple(one) for one in identities}), 3, hint="the epochs should come in three orders"
+                ),
             ),
         ),
         (
             1,
-            lambda: expect_equal(
-                len({tuple(one) for one in identities}),
-                3,
-                hint="the epochs should come in three orders; what does `cache` keep, where it stands?",
+            lambda: (
+                expect_equal(
+                    len(groups[0] & groups[1]), 0, hint="some batches of epoch 1 come again in epoch 2"
+                ),
+                expect_equal(
+                    max(one[i] for one in identities for i in range(4)) >= 20,
+                    True,
+                    hint="the first batches hold only the first classes; how far does an example travel?",
+                ),
+            ),
+        ),
+        (
+            1,
+            lambda: (
+                expect_equal(
+                    len(set(digits[0].values())) >= 5,
+                    True,
+                    hint="sixty examples were given nearly the same random digit; where is it drawn?",
+                ),
+                expect_equal(
+                    digits[0] == digits[1],
+                    False,
+                    hint="an example is augmented in epoch 2 as it was in epoch 1",
+                ),
             ),
         ),
     ]
 )
 
-# %% nbgrader="tests" grade_id="test_epochs_hidden" points=2
-# Graded with tests that you do not see: how batches are put together, how far examples mix, what is new.
+# %% nbgrader="tests" grade_id="test_epochs_hidden" points=1
+# Graded with tests that you do not see: more examples, other batches; all the demands at once.
 ### BEGIN HIDDEN TESTS
 many = epochs(list(range(200)), 8, 4, 3)
-groups = [{frozenset(value // 10 for value in batch) for batch in one} for one in many]
+many_groups = [{frozenset(value // 10 for value in batch) for batch in one} for one in many]
 first_batches = [value // 10 for one in many for value in one[0]]
 digit_of = [{value // 10: value % 10 for batch in one for value in batch} for one in many]
 expect_equal([len(one) for one in digit_of], [200] * 4, hint="every example once an epoch")
 expect_equal(
     [len(batch) for batch in epochs([5, 6, 7], 2, 1, 0)[0]], [2, 1], hint="the last batch may be shorter"
 )
-points_for(
-    [
-        (
-            1,
-            lambda: (
-                expect_equal(
-                    len(groups[0] & groups[1]),
-                    0,
-                    hint="the same examples meet in a batch again: batch after shuffling",
-                ),
-                expect_equal(
-                    max(first_batches) > 100,
-                    True,
-                    hint="first batches hold neighbours only: the buffer is too small",
-                ),
-            ),
-        ),
-        (
-            1,
-            lambda: expect_equal(
-                digit_of[0] == digit_of[1], False, hint="the augmentation was cached: one draw for all epochs"
-            ),
-        ),
-    ]
+expect_equal(
+    len(many_groups[0] & many_groups[1]),
+    0,
+    hint="the same examples meet in a batch again: batch after shuffling",
 )
+expect_equal(
+    max(first_batches) > 100, True, hint="first batches hold neighbours only: the buffer is too small"
+)
+expect_equal(len(set(digit_of[0].values())), 10, hint="two hundred examples should see all ten digits")
+expect_equal(digit_of[0] == digit_of[1], False, hint="the augmentation was cached: one draw for all epochs")
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -452,19 +496,38 @@ def epoch_seconds(load_seconds, step_seconds, buffer):
     ### END SOLUTION
 
 
-# %% nbgrader="tests" grade_id="test_epoch_seconds" points=1
-expect_close(epoch_seconds([2.0] * 3, [3.0] * 3, 0), 15.0, hint="without prefetch the times add up")
-expect_close(
-    epoch_seconds([2.0] * 3, [3.0] * 3, 1),
-    11.0,
-    hint="2 for the first load, then the step decides: 2 + 3 + 3 + 3",
-)
-expect_close(
-    epoch_seconds([3.0] * 3, [2.0] * 3, 1), 11.0, hint="the loader decides: 3 + 3 + 3, and the last step"
+# %% nbgrader="tests" grade_id="test_epoch_seconds" points=2
+bars = "draw a row of bars for the loader and one for the trainer on squared paper"
+slow_last = [1.0, 1.0, 1.0, 1.0, 9.0]
+points_for(
+    [
+        (
+            1,
+            lambda: (
+                expect_close(epoch_seconds([2.0] * 3, [3.0] * 3, 0), 15.0, hint="nothing overlaps here"),
+                expect_close(epoch_seconds([2.0] * 3, [3.0] * 3, 1), 11.0, hint=bars),
+                expect_close(epoch_seconds([3.0] * 3, [2.0] * 3, 1), 11.0, hint=bars),
+            ),
+        ),
+        (
+            1,
+            lambda: (
+                expect_close(
+                    epoch_seconds(slow_last, [4.0] * 5, 1), 26.0, hint=f"buffer 1, last load slow: {bars}"
+                ),
+                expect_close(
+                    epoch_seconds(slow_last, [4.0] * 5, 2), 22.0, hint=f"buffer 2, last load slow: {bars}"
+                ),
+                expect_close(
+                    epoch_seconds(slow_last, [4.0] * 5, 9), 21.0, hint=f"buffer 9, last load slow: {bars}"
+                ),
+            ),
+        ),
+    ]
 )
 
 
-# %% nbgrader="tests" grade_id="test_epoch_seconds_hidden" points=2
+# %% nbgrader="tests" grade_id="test_epoch_seconds_hidden" points=1
 # Graded with tests that you do not see, against a clock that ticks: uneven times, several buffers.
 ### BEGIN HIDDEN TESTS
 def ticking(load_ticks, step_ticks, buffer):
@@ -506,7 +569,7 @@ def agree(buffers):
             )
 
 
-points_for([(1, lambda: agree([0, 50])), (1, lambda: agree([1, 2, 3]))])
+agree([0, 1, 2, 3, 50])
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -547,11 +610,15 @@ def served_logits(weights, bias, pictures):
 rng = np.random.default_rng(0)
 pictures = rng.integers(0, 256, (1, 8, 8, 1)).astype(float)
 kernel, offset = rng.normal(size=(64, 10)), rng.normal(size=10)
+served = probe(served_logits, kernel, offset, pictures)
+sums_to_one = abs(float(np.sum(served)) - 1) < 1e-3
 expect_close(
-    probe(served_logits, kernel, offset, pictures),
+    served,
     pictures.reshape(1, 64) / 255 @ kernel + offset,
     rtol=1e-4,
-    hint="the server divides by nothing: what training did to the pixels has to be inside the model",
+    hint="these ten numbers sum to 1: the task asks for logits, not probabilities"
+    if sums_to_one
+    else "the server sends bytes as they are; what happened to the pixels before training?",
 )
 
 
@@ -583,26 +650,34 @@ expect_close(
 # %% [markdown]
 # ## 7. A review (2 points, graded by hand)
 #
-# A team reports: "We added `.prefetch(tf.data.AUTOTUNE)` to our pipeline and measured the epoch before
-# and after. It took 61 seconds both times, so prefetch is useless for us and we removed it." A training
-# step of theirs takes 40 ms, an epoch has 1,500 steps, and they use the default options of `tf.data`.
-# Give two different explanations of their result that agree with these numbers, and for each an
-# experiment that would tell whether it is the right one. (5 to 8 sentences.)
+# A team trains a classifier of sentences with the step in a `tf.function`. An epoch has 1,500 steps and
+# takes 300 s. They measured: an epoch that only loads, without the step, takes 60 s; the step, called
+# again and again on one batch that is kept in memory, takes 120 ms. "The input pipeline is the
+# bottleneck," they write, "so we put a cache behind the decoding. The second epoch now takes 298 s, so
+# the cache is broken." Say with numbers what is right and what is wrong in this, and name a cause of the
+# missing time that agrees with all their numbers, with an experiment that would tell whether it is the
+# right one. (5 to 8 sentences.)
 
 # %% [markdown] nbgrader="answer" grade_id="review" points=2
 # Your answer here.
 #
 # ### BEGIN SOLUTION
-# First: the comparison never ran without prefetch. By default `tf.data` injects one and fuses map and
-# batch into an operator that works ahead. Experiment: the same two runs with
-# `experimental_optimization.apply_default_optimizations = False` (or both flags off); if this is the
-# cause, the run without prefetch now gets slower. Second: 1,500 steps of 40 ms are 60 s of the 61 s, so
-# loading is already hidden or takes next to nothing (data in memory, a cache), and there is at most one
-# second to gain. Experiment: time an epoch that only loads (no step); if it takes far less than 60 s even
-# in turn, loading is no bottleneck and only a faster step helps.
+# The steps alone are 1,500 x 0.120 s = 180 s. Overlapped, the epoch should take max(60, 180) = 180 s;
+# without any overlap 60 + 180 = 240 s. Neither is 300 s, so at least 60 s, and with overlap 120 s, are
+# neither loading nor the step as they measured it. The pipeline is not the bottleneck: loading can
+# explain 60 s at most. The cache is not refuted either: behind an overlapped step it has nothing to save,
+# so 298 s is what a working cache would show; that an epoch which only loads got shorter would prove that
+# it works. A cause: a Python number among the arguments, such as a step counter or a learning rate that
+# changes. Every step then traces, in every epoch; the test on one batch passed the same number again and
+# again and traced once. Experiment: print in the step's Python code and count: 1,500 prints an epoch say
+# yes, one print says no. Others that agree with the numbers: longer sentences than in the kept batch
+# (time the step on twenty different batches), copying batches to the accelerator, or reading the loss
+# with `.numpy()` and logging in every step (run an epoch without). New shapes alone do not agree: in the
+# second epoch the lengths are known, and it was no faster.
 #
-# Rubric: 1 point for each explanation with an experiment whose two possible outcomes are told apart. Half
-# a point for an explanation without such an experiment. No point for "AUTOTUNE chose a wrong buffer"
-# without a way to tell, nor for an explanation under which 61 s is impossible (for example: loading takes
-# 60 ms a batch with one loader).
+# Rubric: 1 point for the sums 180 and 240 (or an equal argument) and the conclusion that loading cannot
+# be what is missing; half of it if the conclusion about the cache is absent. 1 point for a cause that
+# agrees with all numbers and an experiment whose two outcomes differ; half of it without the experiment.
+# No point for a cause that they exclude, such as slow decoding, a small buffer, or a missing prefetch:
+# these cost 60 s at the most and nothing behind a cache.
 # ### END SOLUTION

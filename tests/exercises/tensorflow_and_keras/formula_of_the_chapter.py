@@ -1,5 +1,5 @@
 """Puts the mean times into the chapter's formula, which knows neither uneven batches nor a limit of the buffer."""
-# scores: {test_epoch_seconds_hidden: 0}
+# scores: {test_epoch_seconds: 1, test_epoch_seconds_hidden: 0}
 
 # %% grade_id="epoch_seconds"
 def epoch_seconds(load_seconds, step_seconds, buffer):

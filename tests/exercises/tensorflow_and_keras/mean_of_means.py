@@ -1,5 +1,5 @@
 """Averages the micro-batches' means: right for equal sizes, wrong for the rest."""
-# scores: {test_train_step_hidden: 0}
+# scores: {test_train_step: 0, test_train_step_hidden: 0}
 
 # %% grade_id="train_step"
 def train_step(weights, bias, micro_batches, lr):

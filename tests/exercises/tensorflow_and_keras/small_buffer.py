@@ -1,5 +1,5 @@
 """A shuffle buffer of four: only neighbours mix."""
-# scores: {test_epochs_hidden: 1}
+# scores: {test_epochs: 2, test_epochs_hidden: 0}
 
 # %% grade_id="epochs"
 def epochs(values, batch_size, num_epochs, seed):

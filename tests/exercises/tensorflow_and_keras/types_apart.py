@@ -1,5 +1,5 @@
 """Thinks that 2 and 2.0, 1 and True have keys of their own."""
-# scores: {test_traces_hidden: 1}
+# scores: {test_traces: 1, test_traces_hidden: 0}
 
 # %% grade_id="traces"
 def traces(calls):

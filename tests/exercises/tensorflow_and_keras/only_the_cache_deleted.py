@@ -1,0 +1,8 @@
+"""The colleague's line without its cache: batches are put together once, and only four of them mix."""
+# scores: {test_epochs: 2, test_epochs_hidden: 0}
+
+# %% grade_id="epochs"
+def epochs(values, batch_size, num_epochs, seed):
+    dataset = tf.data.Dataset.from_tensor_slices(np.asarray(values, dtype=np.int64))
+    dataset = dataset.map(decode).map(augment).batch(batch_size).shuffle(4, seed=seed)
+    return [[batch.tolist() for batch in dataset.as_numpy_iterator()] for _ in range(num_epochs)]
