@@ -151,6 +151,16 @@ got_gradient, got_loss = probe(
     gradient_and_loss, table, [one_label, six_labels], 2, torch.zeros(4, 5).double()
 )
 got_added, _ = probe(gradient_and_loss, table, [one_label, six_labels], 2, torch.ones(4, 5).double())
+
+
+def expect_added(with_ones, with_zeros):
+    """The same gradient, right or wrong, beside what p.grad held before."""
+    expect_equal(bool((with_zeros != 0).any()), True, hint="p.grad must hold a gradient after the call")
+    difference = with_ones - with_zeros
+    hint = "p.grad held ones before one call and zeros before another: keep them and add"
+    expect_close(difference, torch.ones(4, 5).double(), hint=hint)
+
+
 points_for(
     [
         (
@@ -158,7 +168,7 @@ points_for(
             lambda: expect_close(
                 got_gradient,
                 want_gradient,
-                hint="the micro-batches hold 1 and 6 labels: each of the 7 must weigh 1/7, in the gradient",
+                hint="the gradient, from micro-batches that hold 1 and 6 labels: what does one label weigh?",
             ),
         ),
         (
@@ -167,9 +177,7 @@ points_for(
         ),
         (
             0.5,
-            lambda: expect_close(
-                got_added, want_gradient + 1, hint="p.grad held ones before the call: add to what is there"
-            ),
+            lambda: expect_added(got_added, got_gradient),
         ),
     ]
 )
@@ -226,6 +234,9 @@ def hand_over(gradient_sums, num_valid):
     gradient_sums: gradient_sums[r][k] is the gradient, a tensor (d,), of the loss *summed* over the labels of
         rank r's micro-batch k.
     num_valid: num_valid[r][k] is the number of those labels.
+
+    The ranks have told each other their counts, and nothing else: what rank r hands over is made of its own
+    gradients, gradient_sums[r].
     """
     ### BEGIN SOLUTION
     total = sum(sum(counts) for counts in num_valid)
@@ -237,10 +248,26 @@ def hand_over(gradient_sums, num_valid):
 sums = [[torch.tensor([6.0, 0.0]), torch.tensor([0.0, 3.0])], [torch.tensor([1.0, 1.0])]]
 handed = hand_over(sums, [[4, 2], [2]])
 expect_equal(len(handed), 2, hint="one tensor for each rank")
-expect_close(
-    (handed[0] + handed[1]) / 2,
-    torch.tensor([7 / 8, 4 / 8]),
-    hint="the average over the 2 ranks must be the sum of all gradients over all 8 labels",
+average = (handed[0] + handed[1]) / 2
+ratios = (average / torch.tensor([7 / 8, 4 / 8])).tolist()
+points_for(
+    [
+        (
+            0.5,
+            lambda: expect_close(
+                ratios,
+                [1.0, 1.0],
+                hint="average over wanted, for both numbers: two equal ratios speak of a missing factor, "
+                "two unequal ones of wrong weights",
+            ),
+        ),
+        (
+            0.5,
+            lambda: expect_close(
+                handed[1], torch.tensor([2 / 8, 2 / 8]), hint="what rank 1 makes of its own gradient alone"
+            ),
+        ),
+    ]
 )
 
 # %% nbgrader="tests" grade_id="test_hand_over_hidden" points=1
@@ -418,12 +445,44 @@ def make_rows(sizes, seed):
 w = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64)
 equal, unequal = make_rows([3, 3, 3, 3], seed=0), make_rows([1, 6, 2, 5], seed=1)
 loose, tight = 1e6, 0.3
+
+
+def largest_pass(w, micro_batches):
+    """Train; return the weights given as they are now, the result, the rows of the largest tensor kept."""
+    rows = [0]
+
+    def note(tensor):
+        rows.append(len(tensor) if tensor.ndim else 0)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        after = train(w, micro_batches, 2, [0.1, 0.1], 1e6)
+    return w.detach(), after, max(rows)
+
+
+def expect_unchanged(same, after, want):
+    """Right weights, from a copy."""
+    expect_close(same, w, hint="the weights that you were given have changed: train a copy")
+    expect_close(after, want, rtol=1e-5, hint="the given weights are unchanged; the result is not right")
+
+
+def expect_small_passes(rows, after, want):
+    """Right weights from passes over one micro-batch each."""
+    expect_close(after, want, rtol=1e-5, hint="equal sizes: first the weights, then the size of a pass")
+    hint = "does each pass see one micro-batch (3 rows)? Joined, they would not fit into a small memory"
+    expect_equal(rows <= 3, True, hint=hint)
+
+
+same, after, rows = probe(largest_pass, w.clone(), equal)
+want = on_whole_batches(w, [equal[:2], equal[2:]], [0.1, 0.1], loose)
 points_for(
     [
+        (0.25, lambda: expect_unchanged(same, after, want)),
+        (0.25, lambda: expect_small_passes(rows, after, want)),
         (
-            1,
+            0.5,
             lambda: expect_close(
-                train(w, equal, 2, [0.1, 0.1], loose),
+                train(w.clone(), equal, 2, [0.1, 0.1], loose),
                 on_whole_batches(w, [equal[:2], equal[2:]], [0.1, 0.1], loose),
                 rtol=1e-5,
                 hint="equal sizes, no clipping, one rate: are gradients added up, and zeroed between steps?",
@@ -432,7 +491,7 @@ points_for(
         (
             1,
             lambda: expect_close(
-                train(w, unequal, 2, [0.1, 0.1], loose),
+                train(w.clone(), unequal, 2, [0.1, 0.1], loose),
                 on_whole_batches(w, [unequal[:2], unequal[2:]], [0.1, 0.1], loose),
                 rtol=1e-5,
                 hint="micro-batches of 1 and 6 rows: every row of a step weighs the same",
@@ -441,7 +500,7 @@ points_for(
         (
             1,
             lambda: expect_close(
-                train(w, equal, 2, [0.1, 0.1], tight),
+                train(w.clone(), equal, 2, [0.1, 0.1], tight),
                 on_whole_batches(w, [equal[:2], equal[2:]], [0.1, 0.1], tight),
                 rtol=1e-5,
                 hint="a small max_grad_norm: what is clipped, and how often in a step?",
@@ -450,7 +509,7 @@ points_for(
         (
             0.5,
             lambda: expect_close(
-                train(w, equal, 2, [0.1, 0.02], loose),
+                train(w.clone(), equal, 2, [0.1, 0.02], loose),
                 on_whole_batches(w, [equal[:2], equal[2:]], [0.1, 0.02], loose),
                 rtol=1e-5,
                 hint="two steps with two rates: what does the schedule count?",
@@ -459,7 +518,7 @@ points_for(
         (
             0.5,
             lambda: expect_close(
-                train(w, equal[:3], 2, [0.1, 0.1], loose),
+                train(w.clone(), equal[:3], 2, [0.1, 0.1], loose),
                 on_whole_batches(w, [equal[:2], equal[2:3]], [0.1, 0.1], loose),
                 rtol=1e-5,
                 hint="three micro-batches, two a step: the third makes a step of its own",
@@ -484,7 +543,7 @@ def on_whole_batches(w, groups, learning_rates, max_grad_norm):
 
 def weights_before_and_after(w, micro_batches):
     after = train(w, micro_batches, 3, [0.2, 0.1, 0.05], 1.0)
-    return w, after
+    return w.detach(), after
 
 
 rng = np.random.default_rng(7)
@@ -493,7 +552,7 @@ rows = [
     for b in (4, 1, 2, 7, 3, 1, 5, 2)
 ]
 w = torch.tensor([1.0, 0.0, -2.0, 0.25], dtype=torch.float64)
-before, after = probe(weights_before_and_after, w, rows)
+before, after = probe(weights_before_and_after, w.clone(), rows)
 want = on_whole_batches(w, [rows[:3], rows[3:6], rows[6:]], [0.2, 0.1, 0.05], 1.0)
 points_for(
     [
@@ -616,7 +675,7 @@ points_for(
             lambda: expect_close(
                 probe(encoder_gradient, weight, three_pieces, 6)[0],
                 want_gradient,
-                hint="pieces of 2, 1 and 3 rows: first find the gradient with respect to all embeddings",
+                hint="pieces of 2, 1 and 3 rows: the gradient of the loss over all 6, a piece at a time",
             ),
         ),
     ]
