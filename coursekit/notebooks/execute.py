@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import tempfile
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,9 +35,14 @@ def run_notebook(
 
     copy = without_outputs(notebook)
     finished: set[int] = set()
+    sockets = tempfile.TemporaryDirectory(prefix="ck-", ignore_cleanup_errors=True)
     client = nbclient.NotebookClient(
         copy,
-        timeout=cell_seconds,
+        # Files instead of TCP ports: no two kernels, nor a rank of `launch`, can be given the same one.
+        km=AsyncKernelManager(
+            kernel_name=kernel_name, transport="ipc", connection_file=os.path.join(sockets.name, "k.json")
+        ),
+        timeout=math.ceil(cell_seconds),  # nbclient takes whole seconds only
         interrupt_on_timeout=True,
         error_on_timeout={"ename": "CellTimeoutError", "evalue": "", "traceback": []},
         allow_errors=True,
@@ -43,7 +50,6 @@ def run_notebook(
         resources={"metadata": {"path": str(cwd)}},
         # The kernel warns on stderr that its sockets on this machine's loopback are not encrypted.
         extra_arguments=["--log-level=ERROR"],
-        kernel_manager_class=AsyncKernelManager,
         shutdown_kernel="immediate",
         store_widget_state=False,
         record_timing=False,
@@ -52,7 +58,8 @@ def run_notebook(
     # A notebook may call check() on itself: in the kernel that checks it, that must not start another one.
     env = {key: value for key, value in os.environ.items() if key != "JPY_SESSION_NAME"}
     try:
-        client.execute(env=env | {CHECKING: "1"})
+        with sockets:
+            client.execute(env=env | {CHECKING: "1"}, cleanup_kc=True)
     except nbclient.exceptions.DeadKernelError:
         _forget_unfinished(copy, finished)
     return copy

@@ -160,7 +160,11 @@ async def _execute(notebook: NotebookNode, folder: Path) -> None:
     from nbclient import NotebookClient
 
     specs = KernelSpecManager(kernel_dirs=[str(folder / "kernels")], ensure_native_kernel=False)
-    manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=specs)
+    # Files instead of TCP ports: no two kernels, nor a rank of `launch`, can be given the same one.
+    sockets = os.path.join(tempfile.mkdtemp(dir=folder), "k.json")
+    manager = AsyncKernelManager(
+        kernel_name="python3", kernel_spec_manager=specs, transport="ipc", connection_file=sockets
+    )
     with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as place:
         client = NotebookClient(notebook, km=manager, timeout=300, resources={"metadata": {"path": place}})
         # A kernel on this machine's own loopback: its warning about plain TCP is noise here.
