@@ -54,13 +54,23 @@ def collect(
     archive: Annotated[
         Path, typer.Argument(help="Zip of submissions from Canvas, Moodle, or <student>/<name>.ipynb.")
     ],
+    add_unknown: Annotated[
+        bool, typer.Option("--add-unknown", help="Take in people who are not in the roster, too.")
+    ] = False,
+    lms_ids: Annotated[
+        bool,
+        typer.Option("--lms-ids", help="The numbers in Canvas's or Moodle's names are the roster's ids."),
+    ] = False,
 ) -> None:
-    """Put an LMS's zip of submissions into submitted/; what is refused says why."""
+    """Put an LMS's zip of submissions into submitted/, found by name; what is refused says why."""
     from coursekit.grading.collect import collect as collect_zip
     from coursekit.grading.course import Course
     from coursekit.grading.show import print_entries
 
-    print_entries(assignment, collect_zip(Course.open(folder), assignment, archive=archive))
+    entries = collect_zip(
+        Course.open(folder), assignment, archive=archive, add_unknown=add_unknown, lms_ids=lms_ids
+    )
+    print_entries(assignment, entries)
 
 
 @app.command()

@@ -6,6 +6,7 @@ nbgrader's own zip_collect unpacks first: a hostile archive is then on the disk 
 
 from __future__ import annotations
 
+import json
 import re
 import stat
 import zipfile
@@ -17,9 +18,11 @@ from pathlib import Path, PurePosixPath
 from coursekit.errors import InputError
 from coursekit.grading.course import Course
 from coursekit.grading.intake import MAX_BYTES
-from coursekit.grading.roster import Student, read_students, valid_id
+from coursekit.grading.people import Match, by_folder, by_lms, folded, same_id
+from coursekit.grading.roster import Student, read_roster, read_students, valid_id
 
 MAX_ENTRIES = 100_000
+_UNREADABLE = (OSError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 # lastfirst_[LATE_]USER_ATTEMPT_name.ipynb
 _CANVAS = re.compile(r"(?P<name>[^_/]+)_(?P<late>LATE_)?(?P<user>\d+)_(?P<attempt>\d+)_(?P<file>.+)")
 # Full Name_ID_assignsubmission_file_/name.ipynb, or without the folder
@@ -45,15 +48,28 @@ class _Candidate:
     note: str = ""
 
 
-def collect(course: Course, assignment: str, *, archive: Path) -> list[Entry]:
+@dataclass(frozen=True)
+class _People:
+    """The roster, what to do with those who are not on it, and every id in use by its folded spelling."""
+
+    roster: Sequence[Student]
+    add_unknown: bool
+    lms_ids: bool
+    in_use: dict[str, str]
+
+
+def collect(
+    course: Course, assignment: str, *, archive: Path, add_unknown: bool = False, lms_ids: bool = False
+) -> list[Entry]:
     """Put the newest notebook of each student into submitted/ and say what became of each entry.
 
-    Canvas, Moodle and plain <student>/<assignment>.ipynb names are understood; names are looked up in the
-    roster.
+    Canvas, Moodle and plain <student>/<assignment>.ipynb names are understood and looked up in the roster, by
+    name; by an LMS's number only with `lms_ids`. Who is not in the roster is refused unless `add_unknown`; a
+    course without a roster takes plain folders as they are.
     Raises: InputError if the assignment or the archive is not there, or the archive is no zip file.
     """
     course.require(assignment)
-    students = read_students(course)
+    people = _People(read_roster(course), add_unknown, lms_ids, _ids_in_use(course))
     try:
         opened = zipfile.ZipFile(archive)
     except (OSError, zipfile.BadZipFile) as error:
@@ -64,12 +80,18 @@ def collect(course: Course, assignment: str, *, archive: Path) -> list[Entry]:
             raise InputError(
                 "too many entries in the archive", expected=f"at most {MAX_ENTRIES}", got=len(infos)
             )
-        sorted_out = [_sort_out(info, assignment, students) for info in infos]
+        sorted_out = [_sort_out(opened, info, assignment, people) for info in infos]
         entries = [item for item in sorted_out if isinstance(item, Entry)]
-        chosen, older = _choose([item for item in sorted_out if isinstance(item, _Candidate)], assignment)
-        entries += [Entry(c.info.filename, c.student, "refused", "an older or another file") for c in older]
-        entries += [_store(course, assignment, opened, candidate) for candidate in chosen]
+        for chosen, others in _choose([c for c in sorted_out if isinstance(c, _Candidate)], assignment):
+            why = f"an older or another file: {chosen.info.filename} counts"
+            entries += [Entry(c.info.filename, c.student, "refused", why) for c in others]
+            entries.append(_store(course, assignment, opened, chosen))
     return sorted(entries, key=lambda entry: (entry.outcome == "refused", entry.student, entry.name))
+
+
+def _ids_in_use(course: Course) -> dict[str, str]:
+    folders = [path.name for path in sorted((course.root / "submitted").glob("*")) if valid_id(path.name)]
+    return {same_id(name): name for name in [*folders, *(s.id for s in read_students(course))]}
 
 
 def _is_noise(info: zipfile.ZipInfo) -> bool:
@@ -77,16 +99,33 @@ def _is_noise(info: zipfile.ZipInfo) -> bool:
     return info.is_dir() or "__MACOSX" in parts or (bool(parts) and parts[-1] in (".DS_Store", "Thumbs.db"))
 
 
-def _sort_out(info: zipfile.ZipInfo, assignment: str, students: Sequence[Student]) -> Entry | _Candidate:
+def _sort_out(
+    archive: zipfile.ZipFile, info: zipfile.ZipInfo, assignment: str, people: _People
+) -> Entry | _Candidate:
     name = info.filename.replace("\\", "/")
     if reason := _refusal(info, name):
         return Entry(info.filename, "", "refused", reason)
-    candidate = _whose(info, name, assignment, students)
-    if candidate is None or not candidate.student:
-        return Entry(info.filename, "", "refused", "no student can be told from this name")
+    candidate = _whose(info, name, assignment, people)
+    if not candidate.student:
+        return Entry(info.filename, "", "refused", candidate.note)
     if not valid_id(candidate.student):
         return Entry(info.filename, candidate.student, "refused", "this student's name cannot be a folder's")
+    try:
+        slug = _slug(_read(archive, info))
+    except _UNREADABLE as error:
+        return Entry(info.filename, candidate.student, "refused", f"cannot be read: {error}")
+    if slug not in ("", assignment):
+        return Entry(info.filename, candidate.student, "refused", f"this is the notebook of {slug}")
     return candidate
+
+
+def _slug(data: bytes) -> str:
+    """Return the exercise that a notebook says it is, or ""; what is no notebook is for grading to reject."""
+    try:
+        slug = json.loads(data)["metadata"]["coursekit"]["slug"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return ""
+    return slug if isinstance(slug, str) else ""
 
 
 def _refusal(info: zipfile.ZipInfo, name: str) -> str:
@@ -97,6 +136,8 @@ def _refusal(info: zipfile.ZipInfo, name: str) -> str:
         return "a link or a special file"
     if info.flag_bits & 1:
         return "encrypted"
+    if ".ipynb_checkpoints" in name.split("/"):
+        return "a checkpoint copy, not a submission"
     if not name.lower().endswith(".ipynb"):
         return "not a notebook (.ipynb)"
     if info.file_size > MAX_BYTES:
@@ -104,43 +145,51 @@ def _refusal(info: zipfile.ZipInfo, name: str) -> str:
     return ""
 
 
-def _whose(
-    info: zipfile.ZipInfo, name: str, assignment: str, students: Sequence[Student]
-) -> _Candidate | None:
+def _whose(info: zipfile.ZipInfo, name: str, assignment: str, people: _People) -> _Candidate:
     path = PurePosixPath(name)
-    canvas = _CANVAS.fullmatch(path.name)
-    moodle = _MOODLE.fullmatch("/".join(path.parts[-2:])) or _MOODLE.fullmatch(path.name)
-    if match := moodle or canvas:
-        found, note = _in_roster(match["user"], match["name"], students)
-        late = "late" if canvas and canvas["late"] and not moodle else ""
-        attempt = int(canvas["attempt"]) if canvas and not moodle else 0
-        return _Candidate(info, found, match["file"], attempt, "; ".join(filter(None, (late, note))))
     folders = [part for part in path.parts[:-1] if part != assignment]
-    student = folders[-1] if folders else path.stem if path.stem in {s.id for s in students} else ""
-    return _Candidate(info, student, path.name, 0) if student else None
+    moodle = _MOODLE.fullmatch("/".join(path.parts[-2:])) or _MOODLE.fullmatch(path.name)
+    canvas = None if moodle else _CANVAS.fullmatch(path.name)
+    if match := moodle or canvas:
+        student, note = _lms_student(match["name"], match["user"], people)
+        if canvas and folders and (owner := by_folder(folders[-1], people.roster).student):
+            # A student's folder whose file happens to be named as Canvas does; two names must not differ.
+            note = note if student in ("", owner) else f"the folder is {owner}'s, the name {student}'s"
+            student = owner if student in ("", owner) else ""
+        late = "late" if student and canvas and canvas["late"] else ""
+        attempt = int(canvas["attempt"]) if canvas else 0
+        return _Candidate(info, student, match["file"], attempt, "; ".join(filter(None, (late, note))))
+    if folders:
+        student, note = _folder_student(folders[-1], people)
+        return _Candidate(info, student, path.name, 0, note)
+    student = by_folder(path.stem, people.roster).student
+    return _Candidate(info, student, path.name, 0, "" if student else "no student can be told from this name")
 
 
-def _in_roster(user: str, name: str, students: Sequence[Student]) -> tuple[str, str]:
-    """Return the roster's id for an LMS's number and name, or the number, and a note why."""
-    if any(student.id == user for student in students):
-        return user, ""
-    by_name = [student.id for student in students if _folded(name) in _spellings(student)]
-    if len(by_name) == 1:
-        return by_name[0], ""
-    return user, "more than one student has this name" if by_name else "not in the roster"
+def _lms_student(name: str, number: str, people: _People) -> tuple[str, str]:
+    """Return a student's id, or "", and a note why."""
+    found = by_lms(name, number, people.roster, lms_ids=people.lms_ids)
+    # Moodle counts participants anew for each assignment: the number alone would be someone else's next week.
+    return _settle(found, number if people.lms_ids else f"{folded(name)}_{number}", people)
 
 
-def _spellings(student: Student) -> set[str]:
-    first, last = _folded(student.first_name), _folded(student.last_name)
-    return {first + last, last + first} - {""}
+def _folder_student(folder: str, people: _People) -> tuple[str, str]:
+    """Return a student's id, or "", and a note why."""
+    if not people.roster:
+        return people.in_use.setdefault(same_id(folder), folder), ""
+    return _settle(by_folder(folder, people.roster), folder, people)
 
 
-def _folded(name: str) -> str:
-    return "".join(character for character in name.casefold() if character.isalnum())
+def _settle(found: Match, new: str, people: _People) -> tuple[str, str]:
+    if not (found.unknown and people.add_unknown):
+        return found.student, found.reason
+    if any(same_id(student.id) == same_id(new) for student in people.roster):
+        return "", f"{found.reason}; {new} is another student's id"
+    return people.in_use.setdefault(same_id(new), new), found.reason
 
 
-def _choose(candidates: Sequence[_Candidate], assignment: str) -> tuple[list[_Candidate], list[_Candidate]]:
-    """Return one candidate a student, and the others: the assignment's own name first, then the newest."""
+def _choose(candidates: Sequence[_Candidate], assignment: str) -> list[tuple[_Candidate, list[_Candidate]]]:
+    """Return one candidate a student and the others: the assignment's own name first, then the newest."""
 
     def rank(candidate: _Candidate) -> tuple:
         return candidate.file.startswith(assignment), candidate.attempt, candidate.info.date_time
@@ -149,16 +198,13 @@ def _choose(candidates: Sequence[_Candidate], assignment: str) -> tuple[list[_Ca
     for candidate in candidates:
         by_student.setdefault(candidate.student, []).append(candidate)
     ordered = [sorted(group, key=rank) for group in by_student.values()]
-    return [group[-1] for group in ordered], [other for group in ordered for other in group[:-1]]
+    return [(group[-1], group[:-1]) for group in ordered]
 
 
 def _store(course: Course, assignment: str, archive: zipfile.ZipFile, candidate: _Candidate) -> Entry:
     name, student = candidate.info.filename, candidate.student
     target = course.submitted(student, assignment) / f"{assignment}.ipynb"
-    try:
-        data = _read(archive, candidate.info)
-    except (OSError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-        return Entry(name, student, "refused", f"cannot be read: {error}")
+    data = _read(archive, candidate.info)
     if any(folder.is_symlink() for folder in (target, target.parent, target.parent.parent)):
         return Entry(name, student, "refused", "a link stands where the submission belongs")
     before = target.read_bytes() if target.is_file() else None

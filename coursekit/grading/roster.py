@@ -71,9 +71,12 @@ def import_roster(course: Course, path: Path) -> tuple[int, int]:
         raise InputError("no such roster", expected="a CSV file", got=path)
     students = parse_roster(Path(path).read_bytes())
     known = {student.id: student for student in read_students(course)}
+    enrolled = {student.id for student in read_roster(course)}
     with require("nbgrader.api", extra="grading").Gradebook(f"sqlite:///{course.gradebook}") as gradebook:
         for student in students:
             values = {name: getattr(student, name) for name in COLUMNS[1:] if getattr(student, name)}
+            if student.id not in enrolled:
+                values.setdefault("email", "")  # tells who is on the roster from who was only graded (NULL)
             gradebook.update_or_create_student(student.id, **values)
     added = sum(student.id not in known for student in students)
     return added, sum(_changes(student, known.get(student.id)) for student in students)
@@ -81,11 +84,20 @@ def import_roster(course: Course, path: Path) -> tuple[int, int]:
 
 def read_students(course: Course) -> list[Student]:
     """Return the students that the gradebook knows, by id."""
+    return _select(course, "")
+
+
+def read_roster(course: Course) -> list[Student]:
+    """Return the students that a roster put into the gradebook, not those that grading met in submitted/."""
+    return _select(course, "WHERE coalesce(first_name, last_name, email) IS NOT NULL")
+
+
+def _select(course: Course, where: str) -> list[Student]:
     if not course.gradebook.is_file():
         return []
     with closing(sqlite3.connect(f"{course.gradebook.as_uri()}?mode=ro", uri=True)) as connection:
         rows = connection.execute(
-            "SELECT id, first_name, last_name, email FROM student ORDER BY id"
+            f"SELECT id, first_name, last_name, email FROM student {where} ORDER BY id"
         ).fetchall()
     return [Student(*(value or "" for value in row)) for row in rows]
 
@@ -107,7 +119,7 @@ def _read_rows(reader: csv.DictReader) -> tuple[list[Student], list[str]]:
         student = Student(**{name: (row.get(name) or "").strip() for name in COLUMNS})
         if not any(vars(student).values()):
             continue
-        fault = _fault(student, lines.setdefault(student.id, line), line)
+        fault = _fault(student, lines.setdefault(student.id.casefold(), line), line)
         faults += [f"line {line}: {fault}"] if fault else []
         students.append(student)
     return students, faults

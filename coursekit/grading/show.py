@@ -57,7 +57,7 @@ def print_entries(assignment: str, entries: Sequence[Entry]) -> None:
     rows = [(entry.student, entry.name, entry.outcome, entry.reason) for entry in entries]
     _print_table(f"{assignment}: collected", ("student", "entry", "outcome", "note"), rows)
     refused = sum(entry.outcome == "refused" for entry in entries)
-    _console().print(f"{len(entries) - refused} submissions are in submitted/, {refused} entries refused")
+    _console().print(f"{len(entries) - refused} taken in, {refused} refused")
 
 
 def print_status(states: Sequence[AssignmentStatus]) -> None:

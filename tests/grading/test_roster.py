@@ -1,9 +1,10 @@
 """The roster: students come in from a CSV file, line by line, and never get lost."""
 
 import pytest
+from nbgrader.api import Gradebook
 
 from coursekit.errors import InputError
-from coursekit.grading.roster import Student, import_roster, parse_roster, read_students
+from coursekit.grading.roster import Student, import_roster, parse_roster, read_roster, read_students
 
 HEADER = b"id,first_name,last_name,email\n"
 
@@ -51,6 +52,22 @@ def test_every_faulty_line_is_named_and_nothing_is_imported(classroom, tmp_path)
 def test_a_second_line_for_the_same_id_is_a_fault():
     with pytest.raises(InputError, match="line 3: id 'ada' stands in line 2 already"):
         parse_roster(HEADER + b"ada,A,B,\nada,C,D,\n")
+
+
+def test_ids_that_differ_in_capitals_alone_would_share_a_folder_and_are_a_fault():
+    with pytest.raises(InputError, match="line 3: id 'ADA' stands in line 2 already"):
+        parse_roster(HEADER + b"ada,A,B,\nADA,C,D,\n")
+
+
+def test_the_roster_is_told_from_students_whom_only_grading_met(classroom, tmp_path):
+    course = classroom.course
+    with Gradebook(f"sqlite:///{course.gradebook}") as gradebook:
+        gradebook.update_or_create_student("eve")
+        gradebook.update_or_create_student("bob")
+    assert read_roster(course) == []
+    import_roster(course, roster(tmp_path, b"id\nada\nbob\n"))
+    assert [student.id for student in read_roster(course)] == ["ada", "bob"]
+    assert [student.id for student in read_students(course)] == ["ada", "bob", "eve"]
 
 
 @pytest.mark.parametrize("header", [b"name,email\n", b"id,colour\n", b""])
