@@ -11,7 +11,7 @@ import typer
 def check(
     notebook: Annotated[Path, typer.Argument(help="A learner's notebook, saved.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
-    cell_seconds: Annotated[float, typer.Option(help="Stop a cell after this many seconds.")] = 60.0,
+    cell_seconds: Annotated[float, typer.Option(min=1, help="Stop a cell after this many seconds.")] = 60.0,
 ) -> None:
     """Run a notebook's visible tests from the top: points so far, and a hint for what fails."""
     import json

@@ -18,6 +18,7 @@ def grade(
     cell_seconds: Annotated[float, typer.Option(min=1, help="Longest time that one cell may run.")] = 60.0,
 ) -> None:
     """Grade the submissions to an exercise, and write scores, feedback and a report."""
+    from coursekit.grading import journal
     from coursekit.grading.course import Course
     from coursekit.grading.pipeline import Options
     from coursekit.grading.report import write_report
@@ -27,8 +28,25 @@ def grade(
     folder = Course.open(course)
     limits = Limits(cell_seconds=cell_seconds, notebook_seconds=10 * cell_seconds)
     options = Options(tuple(student or ()), workers, force, limits)
-    results = grade_with_progress(folder, assignment, options=options)
-    print_table(assignment, results)
+    try:
+        results = grade_with_progress(folder, assignment, options=options)
+    except KeyboardInterrupt:
+        typer.echo(_stopped(folder, assignment, options), err=True)
+        raise typer.Exit(130) from None
+    students = {result.student for result in results}
+    waiting = sum(student in students for student, _ in journal.waiting(folder.gradebook, assignment))
+    print_table(assignment, results, waiting=waiting)
     typer.echo(f"feedback: {folder.root / 'feedback'}   gradebook: {folder.gradebook}")
     if report:
         write_report(report, assignment, results=results)
+
+
+def _stopped(course, assignment: str, options) -> str:
+    """Return how far an interrupted run came."""
+    from coursekit.grading.pipeline import unchanged
+
+    if options.force:  # what was graded again cannot be told from what was graded before
+        return "stopped; not all were graded again; run the same command to grade all of them anew"
+    students = set(options.students) or set(course.students(assignment))
+    graded = len(unchanged(course, assignment, students=students))
+    return f"stopped; {graded} of {len(students)} graded; run the same command to go on"

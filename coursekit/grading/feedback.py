@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import html
 import re
+from pathlib import Path
 from typing import Any
 
 from nbgrader.preprocessors import ClearHiddenTests, NbGraderPreprocessor
 from nbgrader.utils import is_grade, is_solution
 
+from coursekit.grading import journal
 from coursekit.grading.course import Course
 from coursekit.grading.nbgrader_tools import generate_feedback
 from coursekit.grading.record import replace_text
@@ -25,6 +27,7 @@ class HideHiddenTests(NbGraderPreprocessor):
     def preprocess(self, nb: Any, resources: dict) -> tuple[Any, dict]:
         """Return the notebook with hidden tests cut to a line and their points, and all else to text."""
         clear = ClearHiddenTests(parent=self)
+        _mark_unread(nb, resources["nbgrader"])
         for cell in nb.cells:
             removed = cell.cell_type == "code" and clear._remove_hidden_test_region(cell)
             if removed and is_grade(cell):
@@ -50,6 +53,27 @@ def write_rejection(course: Course, assignment: str, *, student: str, reason: st
         "<p>Submit the notebook again; what counts is the last submission.</p></body></html>\n"
     )
     replace_text(course.feedback(student, assignment), page)
+
+
+def _mark_unread(nb: Any, words: dict) -> None:
+    """Say of answers that wait for a person, and above them all, that their points are not final."""
+    from nbformat.v4 import new_markdown_cell
+
+    gradebook = Path(words["db_url"].removeprefix("sqlite:///"))
+    waiting = journal.waiting(gradebook, words["assignment"])
+    unread = [
+        cell
+        for cell in nb.cells
+        if is_solution(cell) and (words["student"], cell.metadata.nbgrader.grade_id) in waiting
+    ]
+    for cell in unread:
+        mark = "**Not read yet**" if cell.cell_type == "markdown" else "# Not read yet"
+        cell.source = f"{mark}\n\n{cell.source}"
+    if unread:
+        note = new_markdown_cell(f"**The score is not final: {len(unread)} of your answers not read yet.**")
+        if nb.nbformat_minor < 5:  # before 4.5 a cell has no id
+            note.pop("id")
+        nb.cells.insert(0, note)
 
 
 def _points(cell: Any) -> Any:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,10 +46,15 @@ class Answer:
 
 @dataclass(frozen=True)
 class Answers:
-    """What a submitted notebook holds: cells by grade_id in its order, and how many others."""
+    """What a submitted notebook holds: cells by grade_id in its order.
+
+    graded: those that carry points; slug: the exercise that it says it is of.
+    """
 
     by_id: dict[str, list[Answer]] = field(default_factory=dict)
     order: tuple[str, ...] = ()
+    graded: frozenset[str] = frozenset()
+    slug: str | None = None
 
 
 def read_submission(course: Course, assignment: str, *, student: str) -> Submission:
@@ -89,14 +94,40 @@ def parse_answers(data: bytes) -> Answers:
     Raises: RejectedError if the bytes are empty, no JSON, or no notebook. Never anything else.
     """
     by_id: dict[str, list[Answer]] = {}
-    order = []
-    for cell in _cells(_load(data)):
+    order, graded, notebook = [], set(), _load(data)
+    for cell in _cells(notebook):
         grade_id = _grade_id(cell)
         if grade_id is not None:
             answer = Answer(_text(cell.get("source", cell.get("input"))), str(cell.get("cell_type")))
             by_id.setdefault(grade_id, []).append(answer)
             order.append(grade_id)
-    return Answers(by_id, tuple(order))
+            graded.update([grade_id] if cell["metadata"]["nbgrader"].get("grade") is True else [])
+    return Answers(by_id, tuple(order), frozenset(graded), slug_of(notebook))
+
+
+def slug_of(notebook: dict[str, Any]) -> str | None:
+    """Return the exercise that a notebook says it belongs to, or None."""
+    metadata = notebook.get("metadata")
+    words = metadata.get("coursekit") if isinstance(metadata, dict) else None
+    slug = words.get("slug") if isinstance(words, dict) else None
+    return slug if isinstance(slug, str) else None
+
+
+def reject_other_exercise(answers: Answers, *, slug: str | None, known: Collection[str]) -> None:
+    """Do nothing if a notebook belongs to the exercise `slug` with the grade_ids `known`.
+
+    Exercises share names such as `setup`, so a few known cells are no proof.
+    Raises: RejectedError if it says that it is another's, has none of the cells, or if it does not say and
+        most of its cells with points are another's.
+    """
+    if slug and answers.slug and answers.slug != slug:
+        raise RejectedError(f"wrong notebook: this is the notebook of {answers.slug[:100]}")
+    if not set(answers.by_id) & set(known):
+        raise RejectedError("wrong notebook: it has none of this assignment's cells")
+    foreign = answers.graded - set(known)
+    # A notebook of an earlier state of the same exercise may have other tests; its slug vouches for it.
+    if (slug is None or answers.slug != slug) and 2 * len(foreign) > len(answers.graded):
+        raise RejectedError("wrong notebook: most of its cells with points are another exercise's")
 
 
 def _find_notebook(folder: Path, assignment: str) -> tuple[Path, list[str]]:

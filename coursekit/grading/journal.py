@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from coursekit.grading.report import Result, total
 from coursekit.notebooks.scoring import CellScore
 
 # What grading itself would score differently from now on gets a new number here: old grades are then stale.
-PIPELINE = "1"
+PIPELINE = "2"
 
 CREATE = (
     "CREATE TABLE IF NOT EXISTS coursekit_journal (assignment TEXT NOT NULL, student TEXT NOT NULL, "
@@ -31,15 +31,34 @@ UPSERT = (
     "VALUES (:assignment, :student, :submission, :version, :result)"
 )
 
-_BY_HAND = """
-SELECT submitted_assignment.student_id, base_cell.name, grade.manual_score, grade.extra_credit
+_GRADES = """
 FROM grade
 JOIN base_cell ON base_cell.id = grade.cell_id
 JOIN submitted_notebook ON submitted_notebook.id = grade.notebook_id
 JOIN submitted_assignment ON submitted_assignment.id = submitted_notebook.assignment_id
 JOIN assignment ON assignment.id = submitted_assignment.assignment_id
-WHERE assignment.name = ? AND (grade.manual_score IS NOT NULL OR grade.extra_credit IS NOT NULL)
+WHERE assignment.name = ?
 """
+_BY_HAND = (
+    "SELECT submitted_assignment.student_id, base_cell.name, "
+    "grade.manual_score, grade.extra_credit, grade.needs_manual_grade"
+    f"{_GRADES} AND (grade.manual_score IS NOT NULL OR grade.extra_credit IS NOT NULL)"
+)
+_WAITING = f"SELECT submitted_assignment.student_id, base_cell.name{_GRADES} AND grade.needs_manual_grade = 1"
+# Flag of a hand-graded answer whose text is no longer the one that was graded.
+CHANGED = "answer_changed_after_grading"
+
+
+@dataclass(frozen=True)
+class HandGrade:
+    """What a person gave for a cell, and whether the cell waits to be looked at again."""
+
+    manual: float | None = None
+    extra: float = 0.0
+    waits: bool = False
+
+
+HandGrades = dict[tuple[str, str], HandGrade]
 
 
 def row(assignment: str, result: Result, *, submission: str, version: str) -> dict[str, Any]:
@@ -69,26 +88,37 @@ def stamped_version(gradebook: Path, assignment: str) -> str | None:
     return rows[0][0] if rows else None
 
 
-def by_hand(gradebook: Path, assignment: str) -> dict[tuple[str, str], tuple[float | None, float]]:
-    """Return (student, grade_id) -> (manual score or None, extra credit) where a person gave one."""
+def waiting(gradebook: Path, assignment: str) -> set[tuple[str, str]]:
+    """Return (student, grade_id) of the cells that wait for a person, as the formgrader counts them."""
+    return set(_query(gradebook, "grade", _WAITING, assignment))
+
+
+def by_hand(gradebook: Path, assignment: str) -> HandGrades:
+    """Return (student, grade_id) -> what a person gave, where a person gave something."""
     rows = _query(gradebook, "grade", _BY_HAND, assignment)
-    return {(student, cell): (manual, extra or 0.0) for student, cell, manual, extra in rows}
+    return {
+        (student, cell): HandGrade(manual, extra or 0.0, bool(waits))
+        for student, cell, manual, extra, waits in rows
+    }
 
 
-def with_hand_grades(result: Result, hand: dict[tuple[str, str], tuple[float | None, float]]) -> Result:
+def with_hand_grades(result: Result, hand: HandGrades) -> Result:
     """Return the result with a person's scores in place of ours, as the gradebook counts them."""
     if result.status == "failed":
         return result
-    cells = tuple(
-        _by_hand(cell, *hand.get((result.student, cell.grade_id), (None, 0.0))) for cell in result.cells
-    )
-    return replace(result, cells=cells, score=total(cells)[0])
+    given = {cell.grade_id: hand.get((result.student, cell.grade_id), HandGrade()) for cell in result.cells}
+    cells = tuple(_by_hand(cell, given[cell.grade_id]) for cell in result.cells)
+    # The flag has done its work once a person has graded the new text.
+    done = {f"{CHANGED}:{grade_id}" for grade_id, grade in given.items() if not grade.waits}
+    flags = tuple(flag for flag in result.flags if flag not in done)
+    return replace(result, cells=cells, score=total(cells)[0], flags=flags)
 
 
-def _by_hand(cell: CellScore, manual: float | None, extra: float) -> CellScore:
-    if manual is not None:
-        return replace(cell, score=manual + extra, status="manual", message="graded by hand")
-    return replace(cell, score=(cell.score or 0.0) + extra) if extra else cell
+def _by_hand(cell: CellScore, grade: HandGrade) -> CellScore:
+    if grade.manual is not None:
+        message = "graded by hand" + (", to be looked at again" if grade.waits else "")
+        return replace(cell, score=grade.manual + grade.extra, status="manual", message=message)
+    return replace(cell, score=(cell.score or 0.0) + grade.extra) if grade.extra else cell
 
 
 _JOURNAL = "SELECT student, submission, version, result FROM coursekit_journal WHERE assignment = ?"

@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 
+from coursekit.errors import InputError
 from coursekit.grading import journal
 from coursekit.grading.course import Course
 from coursekit.grading.intake import fingerprint
@@ -46,10 +48,11 @@ def grade_assignment(
         options: students, workers, limits.
         executor: carries the runs; by default threads, each of which waits for one kernel.
         on_result: called with each result as it comes, and whether it was kept from an earlier run.
-    Raises: InputError if the assignment is not there.
+    Raises: InputError if the assignment is not there, or nobody knows a student that was named.
     """
     options = options or Options()
     course.require(assignment)
+    _require_students(course, options.students)
     students = list(dict.fromkeys(options.students)) or course.students(assignment)
     kept = {} if options.force else unchanged(course, assignment, students=students)
     for result in kept.values() if on_result else ():
@@ -57,6 +60,21 @@ def grade_assignment(
     todo = [student for student in students if student not in kept]
     fresh = _grade(course, assignment, todo, options, executor, on_result) if todo else {}
     return [(kept | fresh)[student] for student in students]
+
+
+def _require_students(course: Course, students: Iterable[str]) -> None:
+    """Refuse ids that are neither on the roster nor in submitted/: grading would enter them as students."""
+    from coursekit.grading.roster import read_students
+
+    folder = course.root / "submitted"
+    handed_in = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    known = {student.id for student in read_students(course)} | set(handed_in)
+    for student in students:
+        if student not in known:
+            close = get_close_matches(student, sorted(known), cutoff=0.5)
+            fix = f"did you mean {' or '.join(close)}?" if close else "see: coursekit course roster"
+            expected = "an id of the roster or of submitted/"
+            raise InputError("no such student", expected=expected, got=repr(student), fix=fix)
 
 
 def unchanged(course: Course, assignment: str, *, students: Iterable[str]) -> dict[str, Result]:

@@ -6,7 +6,7 @@ import copy
 from dataclasses import dataclass
 from typing import Any
 
-from coursekit.grading.intake import Answer, Answers, RejectedError
+from coursekit.grading.intake import Answer, Answers, reject_other_exercise, slug_of
 
 Cell = dict[str, Any]
 
@@ -36,10 +36,9 @@ def rebuild(template: Template, answers: Answers) -> Rebuilt:
     """Return the template with each solution cell's text taken from the student.
 
     Deleted cells stay stubs, reordered ones stand where they belong, test cells are always the template's.
-    Raises: RejectedError if not one cell of the assignment is there: this is another notebook.
+    Raises: RejectedError if this is the notebook of another exercise.
     """
-    if not set(answers.by_id) & set(template.released):
-        raise RejectedError("wrong notebook: it has none of this assignment's cells")
+    reject_other_exercise(answers, slug=slug_of(template.notebook), known=template.released)
     notebook = copy.deepcopy(template.notebook)
     unanswered, flags = set(), _order_flags(template, answers)
     for cell in notebook["cells"]:

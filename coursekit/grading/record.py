@@ -12,6 +12,7 @@ from typing import Any
 from coursekit.errors import require
 from coursekit.grading import journal
 from coursekit.grading.course import Course
+from coursekit.grading.intake import RejectedError, parse_answers
 from coursekit.grading.nbgrader_tools import load_config
 from coursekit.grading.report import Result
 
@@ -28,6 +29,8 @@ class Recorder:
         with self._transaction():
             for statement in journal.CREATE:
                 self._execute(statement)
+        earlier = journal.read(course.gradebook, assignment)
+        self._earlier_flags = {student: result.flags for student, (_, _, result) in earlier.items()}
 
     def close(self) -> None:
         """Let go of the database."""
@@ -66,6 +69,41 @@ class Recorder:
             )
         return journal.with_hand_grades(result, journal.by_hand(self.course.gradebook, self.assignment))
 
+    def mark_changed_answers(self, student: str, notebook: bytes) -> list[str]:
+        """Let hand-graded answers wait for a person again where their text changed; return the flags.
+
+        Call it before `write_autograded`: the text that was graded is the one in the autograded notebook.
+        It is a transaction of its own, so that a run killed between the two cannot lose the change.
+        """
+        earlier = _texts(self.course.autograded(student, self.assignment))
+        now = {
+            grade_id: given[-1].source.strip() for grade_id, given in parse_answers(notebook).by_id.items()
+        }
+        flags = []
+        with self._transaction():
+            for grade in self._graded_answers(student):
+                changed = earlier.get(grade.name) != now.get(grade.name)
+                flag = f"{journal.CHANGED}:{grade.name}"
+                still = grade.needs_manual_grade and flag in self._earlier_flags.get(student, ())
+                flags += [flag] if still or (changed and earlier) else []
+                grade.needs_manual_grade = bool(grade.needs_manual_grade or changed)
+        return flags
+
+    def _graded_answers(self, student: str) -> list[Any]:
+        """Return nbgrader's grades of written answers that a person gave points for."""
+        nbgrader = require("nbgrader.api", extra="grading")
+        try:
+            notebook = self.gradebook.find_submission_notebook(self.assignment, self.assignment, student)
+        except nbgrader.MissingEntry:
+            return []
+        names = self._answer_names()
+        return [grade for grade in notebook.grades if grade.manual_score is not None and grade.name in names]
+
+    def _answer_names(self) -> set[str]:
+        """Return the cells that a student writes; those among them with points are graded by a person."""
+        notebook = self.gradebook.find_notebook(self.assignment, self.assignment)
+        return {cell.name for cell in notebook.solution_cells}
+
     def stamp_exercise(self) -> None:
         """Note which version of the exercise the gradebook's cells come from."""
         with self._transaction():
@@ -84,10 +122,13 @@ class Recorder:
         self.course.autograded(student, self.assignment).unlink(missing_ok=True)
 
     def _write_scores(self, result: Result) -> None:
+        answers = self._answer_names() if result.status == "graded" else set()
         for cell in result.cells:
             grade = self.gradebook.find_grade(cell.grade_id, self.assignment, self.assignment, result.student)
             grade.auto_score = cell.score
-            # nbgrader's own rule: a hand-given score is looked at again when the answer was run again.
+            if grade.manual_score is not None and cell.grade_id in answers:
+                continue  # what was read once is read again only if it changed: mark_changed_answers
+            # nbgrader's own rule: a hand-given score is looked at again when the cell was run again.
             grade.needs_manual_grade = grade.manual_score is not None or cell.score is None
 
     def _write_comments(self, result: Result, unanswered: Collection[str]) -> None:
@@ -137,6 +178,15 @@ def valid_timestamp(timestamp: str | None) -> bool:
     except (ValueError, OverflowError, TypeError, AttributeError):
         return False
     return True
+
+
+def _texts(autograded: Path) -> dict[str, str]:
+    """Return grade_id -> text of an executed notebook; nothing where there is none."""
+    try:
+        by_id = parse_answers(autograded.read_bytes()).by_id
+    except (OSError, RejectedError):
+        return {}
+    return {grade_id: given[-1].source.strip() for grade_id, given in by_id.items()}
 
 
 def replace_text(path: Path, text: str) -> None:

@@ -124,7 +124,8 @@ class Session:
         pending, run = what
         notebook = json.loads(run.notebook)
         cells = tuple(score_cells(notebook, run.states, unanswered=pending.rebuilt.unanswered))
-        flags = (*pending.flags, *_run_flags(notebook, run))
+        changed = self.recorder.mark_changed_answers(student, run.notebook)
+        flags = (*pending.flags, *_run_flags(notebook, run), *changed)
         result = Result(student, "graded", *total(cells), round(run.seconds, 2), flags, cells)
         # Files first: the transaction that ends in the journal says that everything before it is there.
         timestamp = pending.submission.timestamp

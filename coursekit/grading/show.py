@@ -35,15 +35,18 @@ def grade_with_progress(course: Course, assignment: str, *, options: Options) ->
         return grade_assignment(course, assignment, options=options, on_result=advance)
 
 
-def print_table(assignment: str, results: Sequence[Result]) -> None:
-    """Print a line a submission: score, status, seconds, and what an instructor may want to look at."""
+def print_table(assignment: str, results: Sequence[Result], *, waiting: int) -> None:
+    """Print a line a submission: score, status, seconds, and what an instructor may want to look at.
+
+    waiting: how many answers of these students wait for a person.
+    """
     heads = ("student", "score", "of", "status", "seconds", "note")
     rows = [
         (r.student, _points(r.score), _points(r.max_score), r.status, f"{r.seconds:.1f}", ", ".join(r.flags))
         for r in results
     ]
     _print_table(f"{assignment}: scores", heads, rows)
-    if waiting := sum(cell.score is None for result in results for cell in result.cells):
+    if waiting:
         _console().print(
             f"{waiting} answers wait for a person: open Formgrader in JupyterLab", soft_wrap=True
         )

@@ -39,5 +39,5 @@ def _status(course: Course, assignment: str) -> AssignmentStatus:
         graded=statuses.count("graded"),
         rejected=statuses.count("rejected"),
         to_grade=len(students) - len(statuses),
-        waiting=sum(cell.score is None for result in results for cell in result.cells),
+        waiting=sum(student in students for student, _ in journal.waiting(course.gradebook, assignment)),
     )

@@ -218,8 +218,10 @@ def test_a_kernel_that_cannot_start_fails_the_submission_and_the_next_run_tries_
     assert classroom.grade()["ada"].score == 6
 
 
-def test_a_missing_student_is_rejected_and_an_unknown_assignment_refused(classroom):
-    result = classroom.grade("nobody")["nobody"]
+def test_a_missing_student_is_rejected_and_an_unknown_assignment_refused(classroom, gradebook):
+    with gradebook() as book:
+        book.add_student("idle")
+    result = classroom.grade("idle")["idle"]
     assert result.status == "rejected"
     assert "missing" in result.flags[0]
     with pytest.raises(InputError, match="no assignment 'nothing'"):

@@ -1,6 +1,7 @@
 """A run that is killed in the middle of a class loses no grade and gives none twice."""
 
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -45,9 +46,12 @@ def test_a_killed_run_is_resumed_where_it_stopped(classroom, blow):
     wait_for(lambda: len(journal(course)) >= 2)
     children = psutil.Process(run.pid).children(recursive=True)
     os.kill(run.pid, blow)
-    run.communicate(timeout=30)
+    _, said = run.communicate(timeout=30)
     before = journal(course)
     assert 2 <= len(before) < len(students)
+    if blow == signal.SIGINT:
+        assert run.returncode == 130
+        assert re.search(r"stopped; [1-7] of 8 graded; run the same command to go on\n$", said.decode())
     wait_for(lambda: not any(child.is_running() and child.status() != "zombie" for child in children))
     seen = []
     results = classroom.grade(on_result=lambda result, kept: seen.append((result.student, kept)))
