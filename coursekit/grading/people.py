@@ -91,10 +91,10 @@ def _only(found: Sequence[str]) -> Match:
 def _not_there(name: str, roster: Sequence[Student]) -> str:
     if not roster:
         return "there is no roster to find this name in (coursekit course roster)"
-    spelled = {
-        spelling: student for student in roster for spelling in {*_spellings(student), folded(student.id)}
-    }
-    near = difflib.get_close_matches(folded(name), sorted(spelled), n=1, cutoff=0.7)
+    logins = [(folded(student.id), student) for student in roster if not student.id.isdigit()]
+    names = [(spelling, student) for student in roster for spelling in _spellings(student)]
+    spelled = dict(logins + names)  # numbers are left out: one that is near another is nobody's name
+    near = [] if name.isdigit() else difflib.get_close_matches(folded(name), sorted(spelled), n=1, cutoff=0.7)
     return "not in the roster" + (f"; the closest is {_label(spelled[near[0]])}" if near else "")
 
 
