@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
+import shutil
+import sys
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coursekit.errors import CoursekitError, require
@@ -22,9 +26,17 @@ class NbgraderError(CoursekitError):
 def load_config(course: Course) -> Config:
     """Return the course's nbgrader_config.py as nbgrader itself would read it."""
     require("nbgrader", extra="grading")
+    find_programs()
     from traitlets.config.loader import PyFileConfigLoader
 
     return PyFileConfigLoader(CONFIG_NAME, path=str(course.root)).load_config()
+
+
+def find_programs() -> None:
+    """Put this Python's programs on the PATH if they are not: nbgrader calls alembic by name."""
+    if not shutil.which("alembic"):
+        here = str(Path(sys.executable).parent)
+        os.environ["PATH"] = os.pathsep.join([here, os.environ.get("PATH", "")])
 
 
 def generate_assignment(course: Course, assignment: str) -> None:

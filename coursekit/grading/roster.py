@@ -12,6 +12,7 @@ from pathlib import Path
 
 from coursekit.errors import InputError, require
 from coursekit.grading.course import Course
+from coursekit.grading.nbgrader_tools import find_programs
 
 COLUMNS = ("id", "first_name", "last_name", "email")
 # An id becomes the name of a folder: letters, digits, and no way out of submitted/.
@@ -72,6 +73,7 @@ def import_roster(course: Course, path: Path) -> tuple[int, int]:
     students = parse_roster(Path(path).read_bytes())
     known = {student.id: student for student in read_students(course)}
     enrolled = {student.id for student in read_roster(course)}
+    find_programs()
     with require("nbgrader.api", extra="grading").Gradebook(f"sqlite:///{course.gradebook}") as gradebook:
         for student in students:
             values = {name: getattr(student, name) for name in COLUMNS[1:] if getattr(student, name)}
