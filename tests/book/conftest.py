@@ -79,9 +79,9 @@ def site():
     return SITE
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium():
-    """Return a browser, started once."""
+    """Return a browser, started once a module: while it lives, no other test can run an event loop."""
     from playwright.sync_api import sync_playwright
 
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
