@@ -31,7 +31,9 @@ def test_without_a_slug_most_foreign_tests_are_another_exercise(said, slug):
 
 
 def test_an_earlier_state_of_the_exercise_is_not_another_one():
-    reject_other_exercise(answers("a", "b", slug="mine"), slug="mine", known=KNOWN)
+    assert reject_other_exercise(answers("a", "b", slug="mine"), slug="mine", known=KNOWN) is None
+    with pytest.raises(RejectedError):  # the same cells with nobody to vouch for them
+        reject_other_exercise(answers("a", "b"), slug="mine", known=KNOWN)
 
 
 @pytest.mark.parametrize("anonymous", [False, True])
