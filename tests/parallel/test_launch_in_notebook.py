@@ -77,7 +77,8 @@ print([result.value for result in results], all(isinstance(result, Result) for r
 def test_the_interrupt_button_stops_the_ranks_and_the_kernel_lives(kernel, processes):
     manager, client = kernel
     run_cell(client, SETUP)
-    message = client.execute(HANG.format(folder=str(processes.pid_folder)))
+    # Without stop_on_error=False, ipykernel aborts a request that comes too soon after a failed one.
+    message = client.execute(HANG.format(folder=str(processes.pid_folder)), stop_on_error=False)
     pids = processes.pids(2)
     start = time.monotonic()
     manager.interrupt_kernel()
@@ -86,7 +87,7 @@ def test_the_interrupt_button_stops_the_ranks_and_the_kernel_lives(kernel, proce
     assert reply["content"]["ename"] == "KeyboardInterrupt"
     assert time.monotonic() - start < 5
     assert processes.all_end(pids)
-    assert run_cell(client, "print(launch(dist.get_rank, 2))")[1] == "[0, 1]\n"
+    assert run_cell(client, "print(launch(dist.get_rank, 2))") == ("ok", "[0, 1]\n", "", "")
 
 
 @pytest.mark.parametrize("how", ["kill", "shut down", "kill the kernel alone"])
