@@ -1,5 +1,6 @@
 from . import errors as errors
 from . import grading as grading
+from . import models as models
 from . import notebooks as notebooks
 from . import parallel as parallel
 from . import plots as plots

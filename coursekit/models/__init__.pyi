@@ -1,0 +1,14 @@
+from .attention import Attention as Attention
+from .attention import causal_attention as causal_attention
+from .attention import naive_attention as naive_attention
+from .config import GPTConfig as GPTConfig
+from .config import num_params as num_params
+from .feed_forward import FeedForward as FeedForward
+from .gpt import GPT as GPT
+from .gpt import Block as Block
+from .kv_cache import KVCache as KVCache
+from .kv_cache import LayerCache as LayerCache
+from .norms import rms_norm_naive as rms_norm_naive
+from .rotary import Rotary as Rotary
+from .rotary import apply_rotary as apply_rotary
+from .rotary import rotary_angles as rotary_angles

@@ -1,0 +1,150 @@
+"""The shape of a GPT, and how many parameters a model of that shape has."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal, get_args
+
+from coursekit.errors import InputError
+
+Norm = Literal["layernorm", "rmsnorm"]
+Activation = Literal["gelu", "swiglu"]
+Position = Literal["learned", "rope"]
+
+
+@dataclasses.dataclass(frozen=True)
+class GPTConfig:
+    """Shape and options of a `GPT`; the defaults are GPT-2's.
+
+    `n_kv_heads` and `d_ff` are filled in where they are None, so that all fields can be read as numbers.
+    `dataclasses.replace` therefore keeps them: give them anew when `n_heads` or `d_model` changes.
+
+    Args:
+        vocab_size: v, number of token ids.
+        max_seq_len: positions of a learned position embedding, and the room that `generate` makes. With
+            `position="rope"` longer sequences are computed as well.
+        d_model: d, width of the hidden states.
+        n_layers: number of blocks.
+        n_heads: h, query heads; each has head_dim = d / h dimensions.
+        n_kv_heads: key and value heads, each shared by h / n_kv_heads query heads (Ainslie et al. 2023);
+            None is h, one is multi-query attention.
+        d_ff: width inside the feed-forward layer; None is 4 d, and for swiglu 8 d / 3 rounded up to a
+            multiple of 256, which keeps the number of parameters (Touvron et al. 2023).
+        norm: "layernorm" (Ba et al. 2016) or "rmsnorm" (Zhang and Sennrich 2019), before each layer.
+        activation: "gelu", in the approximation by tanh that GPT-2 has, or "swiglu" (Shazeer 2020).
+        position: "learned", added to the token embedding, or "rope", which turns queries and keys.
+        bias: whether linear layers and layer norms have one; the head never has.
+        tie_embeddings: whether the head's weight is the token embedding's.
+        dropout: probability, on embeddings, attention weights and what each layer adds.
+        rope_theta: θ, base of the wavelengths of "rope".
+        norm_eps: ε of the norms.
+    Raises: InputError for a number that does not divide, is out of range, or an unknown name.
+    Source: Radford et al. 2019 (GPT-2); Touvron et al. 2023, Llama 2 (https://arxiv.org/abs/2307.09288).
+
+    >>> config = GPTConfig(vocab_size=50257, max_seq_len=1024, d_model=768, n_layers=12, n_heads=12)
+    >>> config.head_dim, config.n_kv_heads, config.d_ff
+    (64, 12, 3072)
+    """
+
+    vocab_size: int
+    max_seq_len: int
+    d_model: int
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int | None = None
+    d_ff: int | None = None
+    norm: Norm = "layernorm"
+    activation: Activation = "gelu"
+    position: Position = "learned"
+    bias: bool = True
+    tie_embeddings: bool = True
+    dropout: float = 0.0
+    rope_theta: float = 10_000.0
+    norm_eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        if self.n_kv_heads is None:
+            object.__setattr__(self, "n_kv_heads", self.n_heads)
+        if self.d_ff is None:
+            d_ff = 4 * self.d_model if self.activation == "gelu" else _round_up(8 * self.d_model / 3, 256)
+            object.__setattr__(self, "d_ff", d_ff)
+        self._check_ranges()
+        self._check_divisions()
+
+    @property
+    def head_dim(self) -> int:
+        """Dimensions of a head: d_model / n_heads."""
+        return self.d_model // self.n_heads
+
+    def _check_ranges(self) -> None:
+        for name in ("vocab_size", "max_seq_len", "d_model", "n_layers", "n_heads", "n_kv_heads", "d_ff"):
+            if getattr(self, name) < 1:
+                raise InputError(f"wrong {name}", expected="1 or more", got=getattr(self, name))
+        if not 0 <= self.dropout < 1:
+            raise InputError("wrong dropout", expected="a probability from 0 to below 1", got=self.dropout)
+        for name, options in (("norm", Norm), ("activation", Activation), ("position", Position)):
+            if getattr(self, name) not in get_args(options):
+                raise InputError(
+                    f"unknown {name}",
+                    expected=" or ".join(map(repr, get_args(options))),
+                    got=repr(getattr(self, name)),
+                )
+
+    def _check_divisions(self) -> None:
+        if self.d_model % self.n_heads:
+            raise InputError(
+                "the heads do not divide the model's width",
+                expected=f"n_heads that divides d_model={self.d_model}",
+                got=self.n_heads,
+                fix=f"use n_heads={_nearest_divisor(self.d_model, self.n_heads)}",
+            )
+        if self.n_heads % self.n_kv_heads:
+            raise InputError(
+                "the query heads do not share the key and value heads evenly",
+                expected=f"n_kv_heads that divides n_heads={self.n_heads}",
+                got=self.n_kv_heads,
+                fix=f"use n_kv_heads={_nearest_divisor(self.n_heads, self.n_kv_heads)}",
+            )
+        if self.position == "rope" and self.head_dim % 2:
+            raise InputError(
+                "rope turns pairs of dimensions",
+                expected="an even d_model / n_heads",
+                got=self.head_dim,
+            )
+
+
+def num_params(config: GPTConfig) -> int:
+    """Return the number of parameters of `GPT(config)`, without building it.
+
+    With d = d_model, k = head_dim, and each linear layer a weight and, with `bias`, its output's width:
+
+        embeddings   v d, and with learned positions max_seq_len d
+        attention    d (2 h k + 2 n_kv_heads k)    q, o of h heads, k, v of n_kv_heads
+        feed-forward 2 d d_ff, with swiglu 3 d d_ff
+        norms        d, for layer norm with bias 2 d; two a block and one at the end
+        head         v d, with tied embeddings 0
+
+    >>> config = GPTConfig(vocab_size=50257, max_seq_len=1024, d_model=768, n_layers=12, n_heads=12)
+    >>> num_params(config)  # GPT-2 small
+    124439808
+    """
+    d, kv_width = config.d_model, config.n_kv_heads * config.head_dim
+    ups = 2 if config.activation == "swiglu" else 1
+    attention = _linear(d, d, config) * 2 + _linear(d, kv_width, config) * 2
+    feed_forward = ups * _linear(d, config.d_ff, config) + _linear(config.d_ff, d, config)
+    norm = 2 * d if config.norm == "layernorm" and config.bias else d
+    embeddings = config.vocab_size * d + (config.max_seq_len * d if config.position == "learned" else 0)
+    head = 0 if config.tie_embeddings else config.vocab_size * d
+    return embeddings + config.n_layers * (attention + feed_forward + 2 * norm) + norm + head
+
+
+def _linear(d_in: int, d_out: int, config: GPTConfig) -> int:
+    return d_in * d_out + (d_out if config.bias else 0)
+
+
+def _round_up(value: float, multiple: int) -> int:
+    return -int(-value // multiple) * multiple
+
+
+def _nearest_divisor(number: int, wanted: int) -> int:
+    return min((n for n in range(1, number + 1) if number % n == 0), key=lambda n: abs(n - wanted))
