@@ -18,7 +18,8 @@ from ._failures import RankFailure, died, format_stack
 from ._template import Template
 
 GRACE_SECONDS = 0.3  # after a failure, for the other ranks to say what they saw
-ANSWER_SECONDS = 1.0  # for the ranks to say where they stand
+START_SECONDS = 120.0  # for a fresh template to import torch
+ANSWER_SECONDS = 2.0  # for the ranks to say where they stand
 KILL_SECONDS = 5.0  # for killed processes to be gone
 _MAX_LINE_BYTES = 1 << 20
 # What gloo and torch.profiler print from C++ about themselves.
@@ -133,11 +134,15 @@ class Job:
     def wait(self, timeout_seconds: float | None) -> bool:
         """Relay output until every rank has ended; return False if the time was up.
 
-        When a rank fails, the others have `GRACE_SECONDS` to fail too.
+        The time runs from the moment that the ranks are forked. When one fails, the others have
+        `GRACE_SECONDS` to fail too.
         """
-        limit = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-        failed = False
+        limit = None if timeout_seconds is None else time.monotonic() + START_SECONDS + timeout_seconds
+        forked = failed = False
         while self.running:
+            if not forked and self.pids:  # until then a fresh template was importing torch
+                forked = True
+                limit = None if timeout_seconds is None else time.monotonic() + timeout_seconds
             if not failed and any(rank.failed for rank in self.ranks):
                 failed, limit = True, time.monotonic() + GRACE_SECONDS
             left = None if limit is None else limit - time.monotonic()

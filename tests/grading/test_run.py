@@ -59,11 +59,12 @@ def test_a_loop_that_cannot_be_interrupted_ends_within_its_budget(run):
     start = time.monotonic()
     states, _ = run("1", stubborn, "2")
     assert states == ("ok", "died", "not_run")
-    assert time.monotonic() - start < 25
+    assert time.monotonic() - start < 50
 
 
 def test_the_whole_notebook_has_a_budget(run):
-    states, _ = run(*["import time; time.sleep(0.8)"] * 6, limits=Limits(cell_seconds=2, notebook_seconds=2))
+    limits = Limits(cell_seconds=6, notebook_seconds=6)
+    states, _ = run("1", *["import time; time.sleep(3)"] * 4, limits=limits)
     assert "not_run" in states
     assert states[0] == "ok"
 
@@ -82,7 +83,7 @@ def test_backspaces_in_output_are_not_played_back(run):
     start = time.monotonic()
     states, cells = run("print('a' * 200_000 + '\\b' * 200_000)", limits=Limits(cell_seconds=10))
     assert states == ("ok",)
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 60
     assert cells[0]["outputs"][0]["text"].count("\b") == 200_000
 
 
@@ -104,7 +105,7 @@ def test_processes_that_a_cell_leaves_behind_are_killed(run):
     start = f"import subprocess, sys\np = subprocess.Popen({command})\np.pid"
     _, cells = run(start)
     pid = int(cells[0]["outputs"][0]["data"]["text/plain"])
-    gone = time.monotonic() + 5
+    gone = time.monotonic() + 30
     while psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" and time.monotonic() < gone:
         time.sleep(0.05)
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie"

@@ -47,7 +47,7 @@ class Processes:
         assert all(map(is_running, pids))
         return pids
 
-    def all_end(self, pids, seconds=5):
+    def all_end(self, pids, seconds=30):
         """Whether all these processes end within some seconds."""
         return wait_until(lambda: not any(map(is_running, pids)), seconds)
 

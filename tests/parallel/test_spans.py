@@ -42,9 +42,9 @@ def test_the_quick_rank_waits_as_long_as_the_slow_one_computes_longer():
     (slow, slow_seconds), (quick, quick_seconds) = launch(one_slow_rank, 2, ddp=False)
     slow, quick = split_waiting([slow, quick])
     longer = slow_seconds - quick_seconds
-    # Real clocks on a shared machine: a fifth of slack.
-    assert total(quick, "wait") - total(slow, "wait") == pytest.approx(longer, rel=0.2)
-    assert total(slow, "compute") == pytest.approx(slow_seconds, rel=0.2)
+    # Real clocks on a shared machine: a third of slack. Not splitting the waiting off is wrong by far more.
+    assert total(quick, "wait") - total(slow, "wait") == pytest.approx(longer, rel=1 / 3)
+    assert total(slow, "compute") == pytest.approx(slow_seconds, rel=1 / 3)
     assert total(quick, "compute") < 0.5 * total(slow, "compute")
     assert [span.name for span in slow if span.kind == "communicate"] == ["barrier"] + ["all_reduce"] * 8
 

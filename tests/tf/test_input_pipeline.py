@@ -151,9 +151,13 @@ def test_without_prefetch_times_add_up_only_if_tf_data_runs_as_written(folder, a
         files[:32], labels[:32], batch_size=4, load=sleepy(0.010), prefetch=False, num_parallel_calls=None,
         as_written=as_written,
     )  # fmt: skip
-    measured = measure_throughput(dataset, step=lambda _: time.sleep(0.040), repeats=1, warmup=0)
+    # The best of three: other work on the machine can only slow a pipeline down.
+    best = max(
+        measure_throughput(dataset, step=lambda _: time.sleep(0.040), repeats=1, warmup=0).examples_per_second
+        for _ in range(3)
+    )
     in_turn = 4 / 0.080
-    assert (measured.examples_per_second < 1.2 * in_turn) == as_written
+    assert (best < 1.2 * in_turn) == as_written
 
 
 def test_throughput_counts_examples_not_batches_and_takes_the_median():
