@@ -13,8 +13,8 @@ from .device import PeakMemory as PeakMemory
 from .device import measure_peak_memory as measure_peak_memory
 from .device import pick_device as pick_device
 from .device import synchronize as synchronize
-from .diagnose import NonFiniteDetector as NonFiniteDetector
 from .diagnose import NoProgressDetector as NoProgressDetector
+from .diagnose import NonFiniteDetector as NonFiniteDetector
 from .diagnose import PlateauDetector as PlateauDetector
 from .diagnose import SpikeDetector as SpikeDetector
 from .diagnose import default_detectors as default_detectors
@@ -64,6 +64,13 @@ from .optimizers_naive import sgd_naive as sgd_naive
 from .resumable_sampler import ResumableSampler as ResumableSampler
 from .saved_tensors import SavedTensors as SavedTensors
 from .saved_tensors import measure_saved_tensors as measure_saved_tensors
+from .schedules import Schedule as Schedule
+from .schedules import WarmupConstant as WarmupConstant
+from .schedules import WarmupCosine as WarmupCosine
+from .schedules import WarmupExponential as WarmupExponential
+from .schedules import WarmupLinear as WarmupLinear
+from .schedules import WarmupStableDecay as WarmupStableDecay
+from .schedules import set_lr as set_lr
 from .seed import derive_seed as derive_seed
 from .seed import get_rng_state as get_rng_state
 from .seed import preserve_rng as preserve_rng
