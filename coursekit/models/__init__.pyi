@@ -4,11 +4,15 @@ from .attention import naive_attention as naive_attention
 from .config import GPTConfig as GPTConfig
 from .config import num_params as num_params
 from .feed_forward import FeedForward as FeedForward
+from .generation import generate as generate
+from .generation import sample_token as sample_token
 from .gpt import GPT as GPT
 from .gpt import Block as Block
 from .kv_cache import KVCache as KVCache
 from .kv_cache import LayerCache as LayerCache
 from .norms import rms_norm_naive as rms_norm_naive
+from .presets import PRESETS as PRESETS
+from .presets import preset as preset
 from .rotary import Rotary as Rotary
 from .rotary import apply_rotary as apply_rotary
 from .rotary import rotary_angles as rotary_angles
