@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import dataclasses
 import hashlib
 import json
 import os
@@ -12,7 +14,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,9 @@ Report = Callable[[str], None]
 # Raised by hand when what is stored beside a key changes its form.
 _FORM = "1"
 _ALONE = "run_alone"
+# A page that measures time can fail because something else on the machine was busy. What is wrong with the
+# page itself fails every time.
+_TRIES_ALONE = 3
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -35,7 +39,7 @@ class PageError(CoursekitError, RuntimeError):
     """A cell of one or more pages raised; the message holds page, line, cell and traceback of each."""
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Page:
     """A page with code cells, and the key under which its outputs are kept.
 
@@ -92,7 +96,8 @@ def execute_pages(
     """Run every page of `book` whose outputs `store` lacks; return how many ran.
 
     A page's outputs are stored as soon as its last cell has ended: an interrupted run goes on where it
-    stopped. Pages with `run_alone: true` in their header run one by one after the others.
+    stopped. Pages with `run_alone: true` in their header run one by one after the others, and are tried up
+    to three times: they measure time, which other work on the machine can spoil.
 
     Args:
         book: the folder of the sources.
@@ -140,17 +145,30 @@ async def _run_all(pages: Sequence[Page], store: Path, *, workers: int, report: 
 
 
 async def _run(page: Page, store: Path, folder: Path, *, report: Report) -> str | None:
-    """Run one page and keep its outputs; return None, or the text of its failure."""
+    """Run one page and keep its outputs; return None, or the text of its last failure."""
+    failure = None
+    for tries_left in reversed(range(_TRIES_ALONE if page.alone else 1)):
+        started = time.monotonic()
+        tried = dataclasses.replace(page, notebook=copy.deepcopy(page.notebook))
+        failure = await _try(tried, store, folder)
+        seconds = time.monotonic() - started
+        if failure is None:
+            report(f"ran  {page.name}  {seconds:.1f} s")
+            return None
+        where = failure.partition("\n")[0]
+        again = f": {where}; it measures time, so it is tried again" if tries_left else ""
+        report(f"FAILED  {page.name}  after {seconds:.1f} s{again}")
+    return failure
+
+
+async def _try(page: Page, store: Path, folder: Path) -> str | None:
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-    started = time.monotonic()
     try:
         await _execute(page.notebook, folder)
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-        report(f"FAILED  {page.name}  after {time.monotonic() - started:.1f} s")
         return _failure(page, error)
     _keep(page, store)
-    report(f"ran  {page.name}  {time.monotonic() - started:.1f} s")
     return None
 
 

@@ -89,6 +89,27 @@ def test_a_page_that_measures_time_runs_alone(pages, tmp_path):
         assert times["index"][0] >= times[other][1] or times["index"][1] <= times[other][0]
 
 
+def test_a_page_that_measures_time_is_tried_again_and_says_so(pages, tmp_path):
+    # The first try finds no mark and fails, as a disturbed measurement would.
+    code = f"import pathlib\nmark = pathlib.Path({str(tmp_path / 'mark')!r})\n"
+    code += "disturbed = not mark.exists()\nmark.touch()\nassert not disturbed\nprint('fine')"
+    alone = page_text(cell(code), extra="run_alone: true\n")
+    ran, lines = run(pages(index=alone), tmp_path / "kept")
+    assert (ran, outputs(alone, tmp_path / "kept")) == (1, "fine\n")
+    assert "code cell 1 of 1 failed; it measures time, so it is tried again" in lines[0]
+    (tmp_path / "mark").unlink()
+    with pytest.raises(PageError):
+        run(pages(index=page_text(cell(code))), tmp_path / "others")
+
+
+def test_a_claim_that_never_holds_fails_however_often_it_is_tried(pages, tmp_path):
+    count = tmp_path / "count"
+    code = f"with open({str(count)!r}, 'a') as file:\n    file.write('.')\nassert 1 == 2"
+    with pytest.raises(PageError, match="code cell 1 of 1 failed"):
+        run(pages(index=page_text(cell(code), extra="run_alone: true\n")), tmp_path / "kept")
+    assert count.read_text() == "..."
+
+
 def test_pages_run_side_by_side(pages, tmp_path):
     # Each waits for the other: one after the other they would never end.
     meet = "import pathlib, time\nhere, there = pathlib.Path({0!r}), pathlib.Path({1!r})\nhere.touch()\n"
