@@ -1,3 +1,7 @@
+from .activation_checkpointing import MATMUL_OPS as MATMUL_OPS
+from .activation_checkpointing import CheckpointedLayers as CheckpointedLayers
+from .activation_checkpointing import checkpoint_layers as checkpoint_layers
+from .activation_checkpointing import recompute_naive as recompute_naive
 from .checkpoint import ResumePoint as ResumePoint
 from .checkpoint import load_checkpoint_naive as load_checkpoint_naive
 from .checkpoint import load_latest as load_latest
@@ -39,9 +43,13 @@ from .lamb import LAMB as LAMB
 from .lamb import lamb_naive as lamb_naive
 from .lion import Lion as Lion
 from .lion import lion_naive as lion_naive
+from .live_tensors import LiveTensors as LiveTensors
+from .live_tensors import measure_live_tensors as measure_live_tensors
 from .loop import fit as fit
 from .loss_scaling import LossScaler as LossScaler
 from .loss_scaling import next_loss_scale as next_loss_scale
+from .lr_finder import LRSweep as LRSweep
+from .lr_finder import find_lr as find_lr
 from .meters import Phase as Phase
 from .meters import PhaseTimer as PhaseTimer
 from .meters import model_flops_utilization as model_flops_utilization
