@@ -1,0 +1,166 @@
+"""The operators of tensor parallelism: pairs in which the backward pass of one is the forward pass of the
+other.
+
+All take a tensor and the process group of the ranks that share the work, of N ranks.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Float
+from torch import Tensor
+
+Group = dist.ProcessGroup
+
+
+class _CopyToRanks(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, group: Group) -> Tensor:
+        ctx.group = group
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return _all_reduce(grad, ctx.group), None
+
+
+class _SumOverRanks(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, group: Group) -> Tensor:
+        return _all_reduce(x, group)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad, None
+
+
+class _GatherSequence(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, group: Group, dim: int) -> Tensor:
+        ctx.group, ctx.dim = group, dim
+        return _all_gather(x, group, dim)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return _reduce_scatter(grad, ctx.group, ctx.dim), None, None
+
+
+class _ScatterSequence(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, group: Group, dim: int) -> Tensor:
+        ctx.group, ctx.dim = group, dim
+        return _reduce_scatter(x, group, dim)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return _all_gather(grad, ctx.group, ctx.dim), None, None
+
+
+class _SplitSequence(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, group: Group, dim: int) -> Tensor:
+        ctx.group, ctx.dim = group, dim
+        return take_part(x, group, dim=dim)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return _all_gather(grad, ctx.group, ctx.dim), None, None
+
+
+def copy_to_ranks(x: Float[Tensor, ...], group: Group) -> Float[Tensor, ...]:
+    """Return `x`; its gradient is the sum over the ranks of `group`. The paper's f.
+
+    It stands where a tensor that all ranks hold enters matrices of which each holds a part: x reaches the
+    loss through every part, so its gradient is a sum of as many terms. Left out, the forward pass is still
+    right, and every gradient below is wrong.
+
+    Source: Shoeybi et al. 2019, Megatron-LM, section 3, figure 3 (https://arxiv.org/abs/1909.08053).
+    """
+    return _CopyToRanks.apply(x, group)
+
+
+def sum_over_ranks(x: Float[Tensor, ...], group: Group) -> Float[Tensor, ...]:
+    """Return the sum of `x` over the ranks of `group`; the gradient passes as it is. The paper's g.
+
+    It stands where the parts come together. What follows is computed by all ranks alike, so each of them
+    already has the whole gradient of the sum: adding those up, as the transpose of a sum over *distinct*
+    losses would, makes it N times too large.
+
+    Source: Shoeybi et al. 2019, Megatron-LM, section 3, figure 3 (https://arxiv.org/abs/1909.08053).
+    """
+    return _SumOverRanks.apply(x, group)
+
+
+def gather_sequence(x: Float[Tensor, ...], group: Group, *, dim: int = 1) -> Float[Tensor, ...]:
+    """Return the ranks' parts joined along `dim`; the gradient is summed over ranks, and each keeps its part.
+
+    With sequence parallelism it takes the place of `copy_to_ranks`; the paper calls it g.
+
+    Args:
+        x: this rank's part, of one size on all ranks.
+        group: the ranks.
+        dim: the sequence's.
+    Source: Korthikanti et al. 2022, section 4.2.2, figure 5 (https://arxiv.org/abs/2205.05198).
+    """
+    return _GatherSequence.apply(x, group, dim)
+
+
+def scatter_sequence(x: Float[Tensor, ...], group: Group, *, dim: int = 1) -> Float[Tensor, ...]:
+    """Return this rank's part, along `dim`, of the sum over ranks; the gradient is gathered.
+
+    With sequence parallelism it takes the place of `sum_over_ranks`; the paper calls it ḡ. An all-reduce is
+    a reduce-scatter and an all-gather, so the pair sends the same bytes, while what stands between, norms
+    and dropout, holds 1/N of the activations.
+
+    Args:
+        x: this rank's terms; its size in `dim` a multiple of N.
+        group: the ranks.
+        dim: the sequence's.
+    Source: Korthikanti et al. 2022, section 4.2.2, figure 5 (https://arxiv.org/abs/2205.05198).
+    """
+    return _ScatterSequence.apply(x, group, dim)
+
+
+def split_sequence(x: Float[Tensor, ...], group: Group, *, dim: int = 1) -> Float[Tensor, ...]:
+    """Return this rank's part of `x` along `dim`; the gradient is gathered.
+
+    It stands where a tensor that all ranks hold alike becomes parts: each rank then has the gradient of its
+    own part alone, and what comes before, computed by all, needs that of every part.
+
+    Args:
+        x: the same on all ranks; its size in `dim` a multiple of N.
+        group: the ranks.
+        dim: the sequence's.
+    Source: Korthikanti et al. 2022, section 4.2.2 (https://arxiv.org/abs/2205.05198).
+    """
+    return _SplitSequence.apply(x, group, dim)
+
+
+def take_part(x: Float[Tensor, ...], group: Group, *, dim: int) -> Float[Tensor, ...]:
+    """Return a copy of this rank's part of `x` along `dim`, of N equal ones."""
+    return x.chunk(dist.get_world_size(group), dim)[dist.get_rank(group)].clone()
+
+
+def _all_reduce(x: Tensor, group: Group) -> Tensor:
+    x = x.clone(memory_format=torch.contiguous_format)  # the collective works in place
+    dist.all_reduce(x, group=group)
+    return x
+
+
+def _all_gather(x: Tensor, group: Group, dim: int) -> Tensor:
+    """Return the parts of all ranks joined along `dim`."""
+    x = x.contiguous()
+    parts = [torch.empty_like(x) for _ in range(dist.get_world_size(group))]
+    dist.all_gather(parts, x, group=group)
+    return torch.cat(parts, dim)
+
+
+def _reduce_scatter(x: Tensor, group: Group, dim: int) -> Tensor:
+    """Return this rank's part, along `dim`, of the sum over ranks."""
+    parts = [part.contiguous() for part in x.chunk(dist.get_world_size(group), dim)]
+    total = torch.empty_like(parts[0])
+    dist.reduce_scatter(total, parts, group=group)
+    return total
