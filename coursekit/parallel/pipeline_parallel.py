@@ -125,8 +125,8 @@ def make_schedule(
 ) -> PipelineSchedule:
     """Return the schedule `name` for this rank's stages, run by `torch.distributed.pipelining`.
 
-    The first step sends shapes from rank to rank, and computes once with made-up numbers to learn them: a
-    layer that counts its calls (batch norm) counts these as well.
+    The first step also computes once with uninitialised numbers, to learn the shapes that ranks send: a layer
+    that keeps statistics of what it sees (batch norm) should get its buffers back after it.
 
     Args:
         name: "gpipe" or "1f1b", one stage a rank; "interleaved" or "zero_bubble" (ZB-H1 with one stage a

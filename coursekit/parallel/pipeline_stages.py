@@ -139,5 +139,5 @@ def _check_not_shared(stages: Sequence[nn.Module]) -> None:
             if other != index:
                 raise InputError(
                     f"stages {other} and {index} share a parameter, {other_name} and {name}",
-                    fix="on two ranks it would be two: use GPTConfig(tie_embeddings=False), or give one a copy",
+                    fix="on two ranks it would be two: use tie_embeddings=False, or give one stage a copy",
                 )

@@ -94,7 +94,7 @@ def is_close(result, oracle):
     )
 
 
-@pytest.mark.parametrize("world_size", [2, 4])
+@pytest.mark.parametrize("world_size", [2, pytest.param(4, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", STAGES)
 def test_a_pipeline_trains_as_the_whole_model_does(name, world_size):
     assert is_close(joined(launch(train_on_rank, world_size, name, steps=3)), train_alone(steps=3))
@@ -121,3 +121,103 @@ def test_oracle_rejects_the_mean_of_means():
     result, oracle = joined(launch(torchs_mean_of_means, 2)), train_alone()
     assert not is_close(result, oracle)
     assert result[0] == pytest.approx(oracle[0], rel=0.5)  # near enough that nobody would see it
+
+
+def order_of_1f1b():
+    """What a rank of torch's 1F1B really computes, in order."""
+    module = split_into_stages(tiny_gpt(), dist.get_world_size())[dist.get_rank()]
+    stage = pipelining.PipelineStage(module, dist.get_rank(), dist.get_world_size(), torch.device("cpu"))
+    order = []
+    for kind, method in (("F", "forward_one_chunk"), ("B", "backward_one_chunk")):
+        setattr(stage, method, recorded(getattr(stage, method), f"{stage.stage_index}{kind}", order))
+    schedule = pipelining.Schedule1F1B(stage, NUM_MICRO_BATCHES, loss_fn=loss_sum, scale_grads=False)
+    input_ids, labels = batch()
+    schedule.step(*([input_ids] if stage.is_first else []), target=labels if stage.is_last else None)
+    return order
+
+
+def recorded(method, name, order):
+    def record(micro_batch, *args, **kwargs):
+        order.append(f"{name}{micro_batch}")
+        return method(micro_batch, *args, **kwargs)
+
+    return record
+
+
+def test_torch_computes_in_the_order_of_our_1f1b():
+    expected = one_f_one_b_schedule(4, NUM_MICRO_BATCHES)
+    assert launch(order_of_1f1b, 4) == [[str(action) for action in actions] for actions in expected]
+
+
+def two_pipelines(name):
+    """Data parallelism of two pipelines, each with half of every batch, gradients averaged by DDP."""
+    dp_rank, pp_rank = divmod(dist.get_rank(), 2)
+    pipelines = [dist.new_group([0, 1]), dist.new_group([2, 3])]
+    copies = [dist.new_group([0, 2]), dist.new_group([1, 3])]
+    stages = split_into_stages(tiny_gpt(), 2)
+    stages[pp_rank] = nn.parallel.DistributedDataParallel(stages[pp_rank], process_group=copies[pp_rank])
+    schedule = make_schedule(name, stages, num_micro_batches=2, loss_sum=loss_sum, group=pipelines[dp_rank])
+    input_ids, labels = batch(0)
+    rows = slice(4 * dp_rank, 4 * dp_rank + 4)
+    num_valid = int((labels != -100).sum())
+    loss = schedule.step(input_ids[rows], labels[rows], num_valid=num_valid, dp_size=2)
+    return loss, gradients([stages[pp_rank].module])
+
+
+def test_data_parallel_pipelines_average_to_the_whole_batch():
+    results = launch(two_pipelines, 4, "1f1b")
+    loss = torch.stack([loss for loss, _ in results if loss is not None]).sum()
+    for stages in (results[:2], results[2:]):
+        grads = {name: grad for _, mine in stages for name, grad in mine.items()}
+        assert is_close((loss.item(), grads), train_alone())
+
+
+def one_step(rows=8, rows_after=None, num_valid=5, name="gpipe", num_stages=2, num_micro_batches=4):
+    model = nn.Sequential(*(nn.Linear(3, 3) for _ in range(num_stages)))
+    schedule = make_schedule(
+        name,
+        split_into_stages(model, num_stages),
+        num_micro_batches=num_micro_batches,
+        loss_sum=lambda output, target: (output - target).square().sum(),
+    )
+    for count in [rows] if rows_after is None else [rows, rows_after]:
+        schedule.step(torch.zeros(count, 3), torch.zeros(count, 3), num_valid=num_valid)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rows": 6}, "a multiple of 4 rows, as 8 is, got 6 and 6"),
+        ({"rows": 0}, "as 4 is, got 0 and 0"),
+        ({"rows_after": 4}, "the inputs changed"),
+        ({"num_valid": 0}, "num_valid > 0"),
+        ({"name": "dualpipe"}, "unknown schedule: expected gpipe, 1f1b"),
+        ({"num_stages": 4}, "the stages do not fit 'gpipe': expected one stage a rank, 2, got 4"),
+        ({"name": "zbv"}, "the stages do not fit 'zbv': expected two stages a rank, 4, got 2"),
+        ({"name": "interleaved", "num_stages": 3}, "a multiple of the 2 ranks, got 3"),
+        ({"name": "1f1b", "num_micro_batches": 1}, "the micro-batches do not fit '1f1b'.* got 1"),
+        ({"name": "zero_bubble", "num_micro_batches": 5}, "a multiple of the 2 ranks, got 5"),
+        ({"num_micro_batches": 0}, "1 or more, got 0"),
+    ],
+)
+def test_what_does_not_fit_is_told_what_would(options, message):
+    with pytest.raises(RankError, match=message):
+        launch(one_step, 2, **options)
+
+
+def spans_of_a_step():
+    stages = split_into_stages(tiny_gpt(), dist.get_world_size())
+    schedule = make_schedule("1f1b", stages, num_micro_batches=NUM_MICRO_BATCHES, loss_sum=loss_sum)
+    schedule.step(*batch(), num_valid=1)
+    with record_spans() as spans:
+        schedule.step(*batch(), num_valid=1)
+    return spans
+
+
+def test_the_idle_share_of_a_real_step_is_measured():
+    assert 0 < measure_idle_share(launch(spans_of_a_step, 2)) < 1
+
+
+def test_nothing_computed_is_an_error():
+    with pytest.raises(InputError, match="no rank computed"):
+        measure_idle_share([[], [Span("communicate", "send", 0.0, 1.0)]])
