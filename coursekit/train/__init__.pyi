@@ -28,6 +28,13 @@ from .diagnose_model import Updates as Updates
 from .diagnose_model import find_gradient_faults as find_gradient_faults
 from .diagnose_model import watch_dead_units as watch_dead_units
 from .diagnose_model import watch_updates as watch_updates
+from .dynamic_batch_size import DoesNotFitError as DoesNotFitError
+from .dynamic_batch_size import DynamicBatchSize as DynamicBatchSize
+from .dynamic_batch_size import MicroBatchSearch as MicroBatchSearch
+from .dynamic_batch_size import find_micro_batch_size as find_micro_batch_size
+from .dynamic_batch_size import free_memory as free_memory
+from .dynamic_batch_size import is_out_of_memory as is_out_of_memory
+from .dynamic_batch_size import repeat_step_until_it_fits_naive as repeat_step_until_it_fits_naive
 from .findings import Detector as Detector
 from .findings import Finding as Finding
 from .gradient_accumulation import IGNORE_INDEX as IGNORE_INDEX
@@ -69,6 +76,10 @@ from .optimizers_naive import adam_naive as adam_naive
 from .optimizers_naive import adamw_naive as adamw_naive
 from .optimizers_naive import rmsprop_naive as rmsprop_naive
 from .optimizers_naive import sgd_naive as sgd_naive
+from .regularization import EarlyStopping as EarlyStopping
+from .regularization import l1_penalty as l1_penalty
+from .regularization import l2_penalty as l2_penalty
+from .regularization import smoothed_cross_entropy_naive as smoothed_cross_entropy_naive
 from .resumable_sampler import ResumableSampler as ResumableSampler
 from .saved_tensors import SavedTensors as SavedTensors
 from .saved_tensors import measure_saved_tensors as measure_saved_tensors
@@ -92,3 +103,6 @@ from .sinks import Sink as Sink
 from .sinks import TensorBoard as TensorBoard
 from .sinks import format_record as format_record
 from .sinks import read_json_lines as read_json_lines
+from .weight_averaging import average_weights as average_weights
+from .weight_averaging import update_average_naive as update_average_naive
+from .weight_averaging import use_average as use_average
