@@ -6,6 +6,10 @@ from .conjugate_operators import gather_sequence as gather_sequence
 from .conjugate_operators import scatter_sequence as scatter_sequence
 from .conjugate_operators import split_sequence as split_sequence
 from .conjugate_operators import sum_over_ranks as sum_over_ranks
+from .context_parallel import context_parallelize as context_parallelize
+from .context_parallel import gather_attention as gather_attention
+from .context_parallel import sequence_indices as sequence_indices
+from .context_parallel import ulysses_attention as ulysses_attention
 from .data_parallel import average_gradients as average_gradients
 from .data_parallel import average_gradients_bucketed as average_gradients_bucketed
 from .data_parallel import broadcast_parameters as broadcast_parameters
@@ -37,6 +41,14 @@ from .pipeline_schedules import one_f_one_b_schedule as one_f_one_b_schedule
 from .pipeline_schedules import zero_bubble_schedule as zero_bubble_schedule
 from .pipeline_stages import balance_stages as balance_stages
 from .pipeline_stages import split_into_stages as split_into_stages
+from .ring import ring_attention as ring_attention
+from .sharded_data_parallel import StateBytes as StateBytes
+from .sharded_data_parallel import check_optimizer as check_optimizer
+from .sharded_data_parallel import measure_state_bytes as measure_state_bytes
+from .sharded_data_parallel import shard_model as shard_model
+from .sharded_data_parallel import shard_optimizer as shard_optimizer
+from .sharded_data_parallel import zero_bytes_per_rank as zero_bytes_per_rank
+from .sharded_data_parallel import zero_bytes_sent as zero_bytes_sent
 from .spans import Span as Span
 from .spans import record_spans as record_spans
 from .spans import split_waiting as split_waiting
@@ -47,3 +59,5 @@ from .tensor_parallel_naive import VocabParallelEmbedding as VocabParallelEmbedd
 from .tensor_parallel_naive import sum_sequence_parallel_gradients as sum_sequence_parallel_gradients
 from .tensor_parallel_naive import tensor_parallelize_naive as tensor_parallelize_naive
 from .tensor_parallel_naive import vocab_parallel_cross_entropy as vocab_parallel_cross_entropy
+from .zero_naive import ShardedLinearNaive as ShardedLinearNaive
+from .zero_naive import ZeroOptimizerNaive as ZeroOptimizerNaive

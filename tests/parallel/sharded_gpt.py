@@ -72,12 +72,12 @@ def train_alone(config):
     return train(make_model(config), loss_of=mean_loss)
 
 
-def train(model, *, loss_of, batches=None, after_backward=lambda: None):
+def train(model, *, loss_of, batches=None, after_backward=lambda: None, **inputs):
     """Train `model`, in any layout, in a loop that knows nothing of it; see `train_alone`."""
     optimizer, losses, gradients = make_optimizer(model), [], None
     for input_ids, labels in batches or make_batches():
         optimizer.zero_grad()
-        loss = loss_of(model(input_ids), labels)
+        loss = loss_of(model(input_ids, **inputs), labels)
         loss.backward()
         after_backward()
         gradients = gradients or {name: whole(p.grad).clone() for name, p in model.named_parameters()}
