@@ -31,7 +31,7 @@ class ResumableSampler(Sampler[int]):
     and can be loaded by another number of them.
 
     Args:
-        num_samples: length of the dataset, at least 1.
+        num_samples: length of the dataset, at least `dp_size`.
         seed: of the order. The permutation is torch's own and may change between its versions.
         shuffle: False for the dataset's own order.
         dp_rank: this rank, from 0.
@@ -45,10 +45,10 @@ class ResumableSampler(Sampler[int]):
     def __init__(
         self, num_samples: int, *, seed: int, shuffle: bool = True, dp_rank: int = 0, dp_size: int = 1
     ) -> None:
-        if num_samples < 1 or not 0 <= dp_rank < dp_size:
+        if not 0 <= dp_rank < dp_size <= num_samples:
             raise InputError(
                 "no samples for such a rank",
-                expected="num_samples >= 1, 0 <= dp_rank < dp_size",
+                expected="0 <= dp_rank < dp_size <= num_samples",
                 got=f"num_samples {num_samples}, dp_rank {dp_rank}, dp_size {dp_size}",
             )
         self.num_samples, self.seed, self.shuffle = num_samples, seed, shuffle
