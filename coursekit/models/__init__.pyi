@@ -3,6 +3,7 @@ from .attention import causal_attention as causal_attention
 from .attention import naive_attention as naive_attention
 from .config import GPTConfig as GPTConfig
 from .config import num_params as num_params
+from .experts import Experts as Experts
 from .feed_forward import FeedForward as FeedForward
 from .generation import generate as generate
 from .generation import sample_token as sample_token
@@ -10,9 +11,17 @@ from .gpt import GPT as GPT
 from .gpt import Block as Block
 from .kv_cache import KVCache as KVCache
 from .kv_cache import LayerCache as LayerCache
+from .moe import MoE as MoE
+from .moe import mix_experts_naive as mix_experts_naive
+from .moe import use_experts as use_experts
 from .norms import rms_norm_naive as rms_norm_naive
 from .presets import PRESETS as PRESETS
 from .presets import preset as preset
 from .rotary import Rotary as Rotary
 from .rotary import apply_rotary as apply_rotary
 from .rotary import rotary_angles as rotary_angles
+from .routing import Router as Router
+from .routing import Routing as Routing
+from .routing import load_balancing_loss as load_balancing_loss
+from .routing import record_routing as record_routing
+from .routing import router_z_loss as router_z_loss

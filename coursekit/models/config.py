@@ -11,6 +11,9 @@ Norm = Literal["layernorm", "rmsnorm"]
 Activation = Literal["gelu", "swiglu"]
 Position = Literal["learned", "rope"]
 
+INIT_STD = 0.02
+"""Standard deviation of fresh weights, as GPT-2 has it."""
+
 
 @dataclasses.dataclass(frozen=True)
 class GPTConfig:

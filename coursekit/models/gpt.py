@@ -10,14 +10,12 @@ from torch import Tensor, nn
 
 from coursekit.errors import InputError
 from coursekit.models.attention import Attention
-from coursekit.models.config import GPTConfig
+from coursekit.models.config import INIT_STD, GPTConfig
+from coursekit.models.experts import Experts
 from coursekit.models.feed_forward import FeedForward
 from coursekit.models.kv_cache import KVCache, LayerCache
 from coursekit.models.norms import make_norm
 from coursekit.models.rotary import Rotary
-
-INIT_STD = 0.02
-"""Standard deviation of fresh weights, as GPT-2 has it."""
 
 
 class Block(nn.Module):
@@ -86,6 +84,8 @@ class GPT(nn.Module):
         for name, module in self.named_modules():
             if isinstance(module, (nn.LayerNorm, nn.RMSNorm)):
                 module.reset_parameters()
+            elif isinstance(module, Experts):
+                module.init_weights(generator)
             elif isinstance(module, (nn.Linear, nn.Embedding)):
                 is_residual = name.endswith(("o_proj", "down_proj"))
                 std = INIT_STD / math.sqrt(2 * self.config.n_layers) if is_residual else INIT_STD
