@@ -16,6 +16,8 @@ from .data_parallel import broadcast_parameters as broadcast_parameters
 from .data_parallel import replicate as replicate
 from .data_parallel import shard_batch as shard_batch
 from .data_parallel import shard_indices as shard_indices
+from .hybrid import clip_grad_norm_of_stages as clip_grad_norm_of_stages
+from .hybrid import local_parts as local_parts
 from .launch import RankError as RankError
 from .launch import RankFailure as RankFailure
 from .launch import RankTimeoutError as RankTimeoutError
