@@ -1,0 +1,286 @@
+"""ZeRO, FSDP and HSDP on 2 and 4 real gloo processes against one process, in float64.
+
+The oracle trains on whole batches with torch alone. Only the order of summation differs: 1e-12 relative.
+"""
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor
+
+from coursekit.errors import InputError
+from coursekit.models import GPT, GPTConfig
+from coursekit.parallel import (
+    RankError,
+    StateBytes,
+    check_optimizer,
+    count_communication,
+    launch,
+    measure_state_bytes,
+    replicate,
+    ring_bytes_sent,
+    shard_batch,
+    shard_model,
+    shard_optimizer,
+    zero_bytes_per_rank,
+    zero_bytes_sent,
+)
+from coursekit.train import accumulate_gradients, split_into_micro_batches
+
+STEPS = 3
+
+
+def tiny_gpt(tie_embeddings=False):
+    """A GPT whose every first dim is a multiple of 4, so that shards need no padding."""
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 16, "max_seq_len": 8, "d_model": 8, "n_layers": 2, "n_heads": 2}
+    return GPT(GPTConfig(**sizes, tie_embeddings=tie_embeddings)).double()
+
+
+def batch(step=0):
+    """Token ids and labels; the first half of the rows has few labels, so ranks count unequal tokens."""
+    generator = torch.Generator().manual_seed(step)
+    input_ids = torch.randint(16, (8, 8), generator=generator)
+    labels = torch.randint(16, (8, 8), generator=generator)
+    labels[:4, 1:] = -100
+    return input_ids, labels
+
+
+def loss_sum(model, input_ids, labels):
+    return nn.functional.cross_entropy(model(input_ids).flatten(0, 1), labels.flatten(), reduction="sum")
+
+
+def train_alone(tie_embeddings=False):
+    """The oracle: AdamW on the mean loss of whole batches; parameters after the last step."""
+    model = tiny_gpt(tie_embeddings)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.1)
+    for step in range(STEPS):
+        input_ids, labels = batch(step)
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(input_ids).flatten(0, 1), labels.flatten()).backward()
+        optimizer.step()
+    return {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+
+def fsdp(model):
+    return adamw(shard_model(model))
+
+
+def zero_2(model):
+    return adamw(shard_model(model, reshard_after_forward=False))
+
+
+def hsdp(model):
+    mesh = init_device_mesh("cpu", (dist.get_world_size() // 2, 2), mesh_dim_names=("copies", "shards"))
+    return adamw(shard_model(model, mesh))
+
+
+def zero_1(model):
+    model = replicate(model)
+    return model, shard_optimizer(model.parameters(), torch.optim.AdamW, lr=0.01, weight_decay=0.1)
+
+
+def adamw(model):
+    return model, torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.1)
+
+
+def optimizer_too_early(model):
+    """The famous bug: the optimizer keeps the tensors that sharding replaced."""
+    _, optimizer = adamw(model)
+    return shard_model(model), optimizer
+
+
+def train_on_rank(wrap, tie_embeddings=False, forget_average=False):
+    dp_rank, dp_size = dist.get_rank(), dist.get_world_size()
+    model, optimizer = wrap(tiny_gpt(tie_embeddings))
+    for step in range(STEPS):
+        whole = batch(step)
+        num_valid = int((whole[1] != -100).sum())
+        micro_batches = split_into_micro_batches(shard_batch(whole, dp_rank=dp_rank, dp_size=dp_size), 1)
+        optimizer.zero_grad()
+        accumulate_gradients(
+            lambda rows: loss_sum(model, *rows),
+            micro_batches,
+            num_valid=num_valid,
+            dp_size=dp_size * dp_size if forget_average else dp_size,  # a sum is N times the mean
+            module=model,
+        )
+        optimizer.step()
+    return {
+        name.removeprefix("module."): (p.full_tensor() if isinstance(p, DTensor) else p).detach()
+        for name, p in model.named_parameters()
+    }
+
+
+def is_close(parameters, others, rtol=1e-12):
+    assert parameters.keys() == others.keys()
+    return all(torch.allclose(parameters[name], others[name], rtol=rtol, atol=1e-14) for name in others)
+
+
+@pytest.mark.parametrize("world_size", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("wrap", [zero_1, zero_2, fsdp, hsdp])
+def test_sharded_ranks_train_as_one_process_does(wrap, world_size):
+    for parameters in launch(train_on_rank, world_size, wrap):
+        assert is_close(parameters, train_alone())
+
+
+def test_tied_embeddings_stay_tied():
+    for parameters in launch(train_on_rank, 2, fsdp, tie_embeddings=True):
+        assert is_close(parameters, train_alone(tie_embeddings=True))
+
+
+def test_oracle_rejects_a_sum_in_place_of_the_mean():
+    for parameters in launch(train_on_rank, 2, fsdp, forget_average=True):
+        assert not is_close(parameters, train_alone())
+
+
+def test_oracle_rejects_an_optimizer_made_before_sharding():
+    for parameters in launch(train_on_rank, 2, optimizer_too_early):
+        assert is_close(parameters, dict(tiny_gpt().named_parameters()), rtol=0)  # nothing was trained
+        assert not is_close(parameters, train_alone(), rtol=1e-3)
+
+
+def check_early_optimizer():
+    model, optimizer = optimizer_too_early(tiny_gpt())
+    check_optimizer(optimizer, model)
+
+
+def check_late_optimizer():
+    model, optimizer = fsdp(tiny_gpt())
+    check_optimizer(optimizer, model)
+
+
+def test_an_optimizer_made_before_sharding_is_found():
+    launch(check_late_optimizer, 2)
+    count = len(list(tiny_gpt().parameters()))
+    with pytest.raises(
+        RankError, match=f"{count} of {count} parameters that are not in the model; call shard"
+    ):
+        launch(check_early_optimizer, 2)
+
+
+def measured_step(wrap):
+    """What a rank sends in a step, and keeps after it; the model's bytes, in all and outside the blocks."""
+    model, optimizer = wrap(tiny_gpt())
+    whole = sum(parameter.nbytes for parameter in tiny_gpt().parameters())
+    blocks = sum(parameter.nbytes for parameter in tiny_gpt().blocks.parameters())
+    for _ in range(3):  # the first two steps of DDP also settle its buckets
+        optimizer.zero_grad()
+        with count_communication() as communication:
+            loss_sum(model, *batch()).backward()
+            optimizer.step()
+    return communication, measure_state_bytes(model, optimizer), whole, whole - blocks
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_keeping_parameters_sends_what_zero_2_does(world_size):
+    communication, _, whole, _ = launch(measured_step, world_size, zero_2)[0]
+    assert communication.payload_bytes == {"reduce_scatter": whole, "all_gather": whole}
+    assert communication.ring_bytes == zero_bytes_sent(whole, stage=2, dp_size=world_size)
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_fsdp_sends_what_zero_3_does_for_blocks_and_zero_2_for_the_rest(world_size):
+    communication, _, whole, rest = launch(measured_step, world_size, fsdp)[0]
+    assert communication.payload_bytes == {"reduce_scatter": whole, "all_gather": 2 * whole - rest}
+    assert communication.ring_bytes == zero_bytes_sent(
+        whole - rest, stage=3, dp_size=world_size
+    ) + zero_bytes_sent(rest, stage=2, dp_size=world_size)
+
+
+def test_hsdp_shards_among_two_and_reduces_shards_between_copies():
+    communication, _, whole, rest = launch(measured_step, 4, hsdp)[0]
+    assert {call.group_size for call in communication.records} == {2}
+    assert communication.payload_bytes == {
+        "reduce_scatter": whole,
+        "all_gather": 2 * whole - rest,
+        "all_reduce": whole // 2,
+    }
+
+
+def test_torchs_zero_1_sends_half_as_much_again_as_the_papers():
+    communication, _, whole, _ = launch(measured_step, 2, zero_1)[0]
+    assert communication.payload_bytes == {"all_reduce": whole, "broadcast": whole}
+    data_parallel = ring_bytes_sent("all_reduce", whole, 2)
+    assert data_parallel == zero_bytes_sent(whole, stage=1, dp_size=2)
+    assert communication.ring_bytes == 1.5 * data_parallel
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_bytes_kept_are_those_of_the_formula(world_size):
+    num_params = sum(parameter.numel() for parameter in tiny_gpt().parameters())
+    float64 = {"param_bytes": 8, "gradient_bytes": 8, "optimizer_bytes": 16}
+    for wrap, shards in ((fsdp, world_size), (hsdp, 2)):
+        expected = zero_bytes_per_rank(num_params, stage=3, dp_size=shards, **float64)
+        for _, kept, _, _ in launch(measured_step, world_size, wrap):
+            assert kept == expected
+    kept = [kept for _, kept, _, _ in launch(measured_step, world_size, zero_1)]
+    expected = zero_bytes_per_rank(num_params, stage=1, dp_size=world_size, **float64)
+    assert {(mine.parameters, mine.gradients) for mine in kept} == {(expected.parameters, expected.gradients)}
+    # Whole parameters are dealt out, so ranks differ; the formula is their mean.
+    assert sum(mine.optimizer for mine in kept) / world_size == expected.optimizer
+
+
+def low_precision():
+    model, optimizer = adamw(shard_model(tiny_gpt().float(), compute_dtype=torch.bfloat16))
+    seen = {}
+    model.blocks[0].register_forward_hook(lambda block, inputs, output: seen.update(compute=output.dtype))
+    with count_communication() as communication:
+        loss_sum(model, *batch()).backward()
+    optimizer.step()
+    kept = {p.dtype for p in model.parameters()} | {p.grad.dtype for p in model.parameters()}
+    state = {v.dtype for s in optimizer.state.values() for v in s.values()}
+    return seen["compute"], kept | state, communication.payload_bytes["reduce_scatter"]
+
+
+def test_low_precision_computes_and_travels_while_shards_stay_whole():
+    compute_dtype, kept, sent = launch(low_precision, 2)[0]
+    assert compute_dtype == torch.bfloat16
+    assert kept == {torch.float32}
+    assert sent == 2 * sum(parameter.numel() for parameter in tiny_gpt().parameters())
+
+
+def shard_wrongly(case):
+    if case == "twice":
+        shard_model(shard_model(tiny_gpt()))
+    elif case == "no blocks":
+        shard_model(nn.Linear(2, 2))
+    elif case == "foreign block":
+        shard_model(nn.Linear(2, 2), blocks=[nn.Linear(2, 2)])
+    elif case == "mesh":
+        shard_model(tiny_gpt(), init_device_mesh("cpu", (2, 1, 1), mesh_dim_names=("a", "b", "c")))
+    elif case == "optimizer":
+        shard_optimizer(shard_model(tiny_gpt()).parameters(), torch.optim.AdamW)
+
+
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        ("twice", "sharded already; call shard_model once"),
+        ("no blocks", "a model with .blocks, or the argument blocks, got Linear"),
+        ("foreign block", "expected modules inside the model, got Linear"),
+        ("mesh", "one axis .FSDP. or two .HSDP., got .'a', 'b', 'c'."),
+        ("optimizer", "the parameters are sharded already; use a plain optimizer"),
+    ],
+)
+def test_what_cannot_be_sharded_is_told_why(case, message):
+    with pytest.raises(RankError, match=message):
+        launch(shard_wrongly, 2, case)
+
+
+def test_without_a_process_group_the_error_names_launch():
+    with pytest.raises(InputError, match="launch"):
+        shard_model(tiny_gpt())
+
+
+@pytest.mark.parametrize("formula", [zero_bytes_sent, zero_bytes_per_rank])
+@pytest.mark.parametrize(("stage", "dp_size"), [(4, 2), (-1, 2), (1, 0)])
+def test_no_such_stage_or_no_ranks_is_an_error(formula, stage, dp_size):
+    with pytest.raises(InputError):
+        formula(10, stage=stage, dp_size=dp_size)
+
+
+def test_total_is_the_sum():
+    assert StateBytes(1, 2, 4).total == 7
