@@ -16,7 +16,12 @@ from .data_parallel import broadcast_parameters as broadcast_parameters
 from .data_parallel import replicate as replicate
 from .data_parallel import shard_batch as shard_batch
 from .data_parallel import shard_indices as shard_indices
-from .hybrid import clip_grad_norm_of_stages as clip_grad_norm_of_stages
+from .expert_parallel import GatheredExperts as GatheredExperts
+from .expert_parallel import SpreadExperts as SpreadExperts
+from .expert_parallel import average_gradients_with_experts as average_gradients_with_experts
+from .expert_parallel import spread_experts as spread_experts
+from .expert_parallel import spread_experts_naive as spread_experts_naive
+from .expert_parallel import total_load as total_load
 from .hybrid import local_parts as local_parts
 from .launch import RankError as RankError
 from .launch import RankFailure as RankFailure

@@ -8,8 +8,9 @@ import torch
 from coursekit.errors import InputError
 from coursekit.models import GPT, PRESETS, num_params, preset
 
-# Exact counts: the tensors of the released weights, added up (GPT-2's and Llama's files on the Hugging Face
-# hub, metadata of safetensors). GPT-3's weights are not public: Brown et al. 2020, table D.1, to 0.1 billion.
+# Llama: the sum over tensors that the Hugging Face hub gives for the released weights (`safetensors.total`).
+# GPT-2: the released weights as Keras Hub's catalogue counts them. GPT-3's weights are not public: its paper,
+# Brown et al. 2020, has 174,600 million (table D.1).
 PUBLISHED = {
     "gpt2": 124_439_808,
     "gpt2-medium": 354_823_168,

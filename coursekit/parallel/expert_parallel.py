@@ -1,0 +1,195 @@
+"""Expert parallelism: the experts of a layer on several ranks, and the tokens sent to them and back."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.distributed import _functional_collectives as functional  # all_to_all_single with a gradient
+
+from coursekit.errors import InputError
+from coursekit.models.experts import Experts, weighted_sum
+from coursekit.models.moe import MoE, mix_experts_naive
+from coursekit.models.routing import Routing, queue_places
+from coursekit.parallel.data_parallel import average_gradients
+
+Group = dist.ProcessGroup | None
+
+
+class SpreadExperts(Experts):
+    """Rank r's share of E experts: those from r E / N up to (r + 1) E / N, of N ranks.
+
+    Made by `spread_experts`. Each rank routes tokens of its own; the rows of its tokens travel to the ranks
+    that have the chosen experts, and the outputs travel back. Dropped choices do not travel.
+
+    A forward pass makes three all-to-alls: the counts (8 E bytes), the rows and the outputs. With m rows
+    sent and m' received, of d numbers of s bytes, the latter two have payloads of m d s and m' d s, and the
+    backward pass the same once more, 2 (m + m') d s in all. The counts must be known on the host before
+    rows can be sent, so the device is waited for once.
+
+    Args:
+        experts: all E of them, the same on every rank; this module copies its share.
+        group: the N ranks.
+    Raises: InputError if N does not divide E.
+    Source: Lepikhin et al. 2020, GShard, section 3.2 (https://arxiv.org/abs/2006.16668).
+    """
+
+    def __init__(self, experts: Experts, group: Group = None) -> None:
+        nn.Module.__init__(self)
+        self.group = group or dist.group.WORLD
+        ep_rank, self.ep_size = dist.get_rank(self.group), dist.get_world_size(self.group)
+        _check_division(experts.n_experts, self.ep_size)
+        self.n_experts = experts.n_experts // self.ep_size
+        self.first_expert = ep_rank * self.n_experts
+        self.n_layers, self.activation = experts.n_layers, experts.activation
+        for name, parameter in experts._parameters.items():
+            # A clone, or the slice would keep all experts' memory alive.
+            share = None if parameter is None else nn.Parameter(self._share(parameter).clone())
+            self.register_parameter(name, share)
+
+    def _share(self, parameter: Tensor) -> Tensor:
+        return parameter.detach()[self.first_expert : self.first_expert + self.n_experts]
+
+    def forward(self, x: Float[Tensor, "n d"], routing: Routing) -> Float[Tensor, "n d"]:
+        """Return what `Experts.forward` does with all experts; n may differ between ranks."""
+        num_choices = routing.experts.numel()
+        order, sent = self._sort_by_expert(routing)
+        received = functional.all_to_all_single(sent, None, None, self.group)
+        sent, received = torch.stack((sent, received)).tolist()  # rows by rank and expert, on the host
+        num_sent, num_received = list(map(sum, sent)), list(map(sum, received))
+        order = order[: sum(num_sent)]  # what is dropped stands last
+        rows = self._exchange(x[order // routing.experts.shape[1]], num_sent, num_received)
+        outputs = self._exchange(self._run_received(rows, received), num_received, num_sent)
+        in_place = outputs.new_zeros(num_choices, x.shape[1]).index_copy(0, order, outputs)
+        return weighted_sum(in_place.unflatten(0, routing.gates.shape), routing.gates).type_as(x)
+
+    def _sort_by_expert(self, routing: Routing) -> tuple[Int[Tensor, m], Int[Tensor, "n_ranks e"]]:
+        """Return all choices in the order of their experts, and how many rows each expert gets."""
+        n_experts = self.ep_size * self.n_experts
+        experts = torch.where(routing.kept, routing.experts, n_experts).flatten()
+        load = F.one_hot(experts, n_experts + 1).sum(0)[:-1]
+        return experts.argsort(stable=True), load.view(self.ep_size, self.n_experts)
+
+    def _run_received(self, rows: Float[Tensor, "m d"], received: list[list[int]]) -> Float[Tensor, "m d"]:
+        """Return the outputs for rows that stand by rank of origin, and for each by expert."""
+        counts = torch.tensor(received, device=rows.device)
+        numbers = torch.arange(self.n_experts, device=rows.device).repeat(self.ep_size)
+        experts = numbers.repeat_interleave(counts.flatten(), output_size=len(rows))
+        room = max(1, *(sum(column) for column in zip(*received, strict=True)))
+        return self.run(rows, experts, queue_places(experts, self.n_experts), room)
+
+    def _exchange(self, rows: Tensor, num_sent: list[int], num_received: list[int]) -> Tensor:
+        return functional.all_to_all_single_autograd(rows, num_received, num_sent, self.group)
+
+
+class GatheredExperts(SpreadExperts):
+    """The version to read: every rank gets all tokens, and computes those that chose its experts.
+
+    An all-gather of the tokens and a reduce-scatter of the outputs, whoever chose which expert. Each has
+    N n d s bytes of payload, where an all-to-all of k choices a token has n k d s: N / k times as much. All
+    ranks need the same n.
+    """
+
+    def forward(self, x: Float[Tensor, "n d"], routing: Routing) -> Float[Tensor, "n d"]:
+        """Return what `SpreadExperts.forward` does."""
+        gathered = Routing(
+            logits=routing.logits,
+            experts=self._gather(routing.experts) - self.first_expert,
+            gates=self._gather(routing.gates),
+            places=self._gather(routing.places),
+            capacity=routing.capacity,
+        )
+        y = mix_experts_naive(self, self._gather(x), gathered)
+        return functional.reduce_scatter_tensor_autograd(y, "sum", 0, self.group)
+
+    def _gather(self, x: Tensor) -> Tensor:
+        return functional.all_gather_tensor_autograd(x.contiguous(), 0, self.group)
+
+
+def spread_experts(model: nn.Module, group: Group = None) -> None:
+    """Replace the experts of every `MoE` in `model` by this rank's share of them, see `SpreadExperts`.
+
+    The router and all else stay whole on every rank. Make the optimizer afterwards. After the backward pass
+    call `average_gradients_with_experts` and not `average_gradients`, which would mix different experts.
+
+    Args:
+        model: the same on all ranks, with at least one `MoE`; changed in place.
+        group: the ranks that share the experts, `mesh["ep"].get_group()`; None is all.
+    Raises: InputError if the ranks do not divide the experts, there is no `MoE`, or no process group.
+    """
+    _replace_experts(model, group, SpreadExperts)
+
+
+def spread_experts_naive(model: nn.Module, group: Group = None) -> None:
+    """Replace the experts of every `MoE` in `model` by this rank's share, see `GatheredExperts`.
+
+    Args:
+        model: as for `spread_experts`.
+        group: as for `spread_experts`.
+    Raises: InputError as `spread_experts` does.
+    """
+    _replace_experts(model, group, GatheredExperts)
+
+
+@torch.no_grad()
+def average_gradients_with_experts(model: nn.Module, group: Group = None, *, replicas: Group = None) -> None:
+    """Replace every `p.grad` by the gradient of the mean of the ranks' losses, with experts spread.
+
+    With L_r the mean loss on rank r of N, the mean is L = (1 / N) Σ_r L_r. What every rank has whole, the
+    router too, has the gradient of its own L_r, and is averaged as `average_gradients` does. An expert has
+    met the tokens of all ranks: the backward pass sent it Σ_r of its group, which is divided by N and not
+    averaged with other ranks' experts.
+
+    Args:
+        model: after `spread_experts`, with gradients.
+        group: all N ranks with tokens of their own; None is all there are.
+        replicas: the ranks that hold the same experts as this one, where there are several groups that
+            share them: `mesh["dp"].get_group()`, while `group` is that of the axes dp and ep together.
+    Raises: InputError as `average_gradients` does.
+    """
+    spread = [module for module in model.modules() if isinstance(module, SpreadExperts)]
+    experts = {parameter: None for module in spread for parameter in module.parameters()}
+    average_gradients(nn.ParameterList(p for p in model.parameters() if p not in experts), group)
+    for parameter in experts:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        if replicas is not None:
+            dist.all_reduce(parameter.grad, group=replicas)
+        parameter.grad /= dist.get_world_size(group)
+
+
+def total_load(routing: Routing, group: Group = None) -> Int[Tensor, e]:
+    """Return the number of choices that fell on each expert, over the ranks of `group`.
+
+    For `load_balancing_loss(routing, load=...)`, whose mean over ranks is then the loss of the whole batch.
+    """
+    load = routing.load
+    dist.all_reduce(load, group=group)
+    return load
+
+
+def _replace_experts(model: nn.Module, group: Group, kind: type[SpreadExperts]) -> None:
+    if not dist.is_initialized():
+        raise InputError(
+            "there is no process group",
+            fix="call this in a function run by coursekit.parallel.launch, or start the script with torchrun",
+        )
+    layers = [module for module in model.modules() if isinstance(module, MoE)]
+    if not layers:
+        raise InputError("the model has no experts", fix="put them in with coursekit.models.use_experts")
+    for layer in layers:
+        layer.experts = kind(layer.experts, group)
+
+
+def _check_division(n_experts: int, ep_size: int) -> None:
+    if n_experts % ep_size:
+        above = n_experts - n_experts % ep_size + ep_size
+        divisors = [n for n in range(1, n_experts + 1) if n_experts % n == 0]
+        raise InputError(
+            "the experts do not divide among the ranks",
+            expected=f"a multiple of {ep_size} experts, as {above} is",
+            got=n_experts,
+            fix=f"or spread them over {' or '.join(map(str, divisors))} ranks",
+        )
