@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 Group = dist.ProcessGroup
 
@@ -24,17 +25,20 @@ class _CopyToRanks(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return _all_reduce(grad, ctx.group), None
+        return sum_over_ranks(grad, ctx.group), None
 
 
 class _SumOverRanks(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, group: Group) -> Tensor:
-        return _all_reduce(x, group)
+        ctx.group = group
+        x = x.clone(memory_format=torch.contiguous_format)  # the collective works in place
+        dist.all_reduce(x, group=group)
+        return x
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return grad, None
+        return copy_to_ranks(grad, ctx.group), None
 
 
 class _GatherSequence(torch.autograd.Function):
@@ -45,18 +49,21 @@ class _GatherSequence(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        return _reduce_scatter(grad, ctx.group, ctx.dim), None, None
+        return scatter_sequence(grad, ctx.group, dim=ctx.dim), None, None
 
 
 class _ScatterSequence(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, group: Group, dim: int) -> Tensor:
         ctx.group, ctx.dim = group, dim
-        return _reduce_scatter(x, group, dim)
+        parts = [part.contiguous() for part in x.chunk(dist.get_world_size(group), dim)]
+        total = torch.empty_like(parts[0])
+        dist.reduce_scatter(total, parts, group=group)
+        return total
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        return _all_gather(grad, ctx.group, ctx.dim), None, None
+        return gather_sequence(grad, ctx.group, dim=ctx.dim), None, None
 
 
 class _SplitSequence(torch.autograd.Function):
@@ -66,6 +73,7 @@ class _SplitSequence(torch.autograd.Function):
         return take_part(x, group, dim=dim)
 
     @staticmethod
+    @once_differentiable  # the collective would not be seen by a second backward pass
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         return _all_gather(grad, ctx.group, ctx.dim), None, None
 
@@ -144,23 +152,9 @@ def take_part(x: Float[Tensor, ...], group: Group, *, dim: int) -> Float[Tensor,
     return x.chunk(dist.get_world_size(group), dim)[dist.get_rank(group)].clone()
 
 
-def _all_reduce(x: Tensor, group: Group) -> Tensor:
-    x = x.clone(memory_format=torch.contiguous_format)  # the collective works in place
-    dist.all_reduce(x, group=group)
-    return x
-
-
 def _all_gather(x: Tensor, group: Group, dim: int) -> Tensor:
     """Return the parts of all ranks joined along `dim`."""
     x = x.contiguous()
     parts = [torch.empty_like(x) for _ in range(dist.get_world_size(group))]
     dist.all_gather(parts, x, group=group)
     return torch.cat(parts, dim)
-
-
-def _reduce_scatter(x: Tensor, group: Group, dim: int) -> Tensor:
-    """Return this rank's part, along `dim`, of the sum over ranks."""
-    parts = [part.contiguous() for part in x.chunk(dist.get_world_size(group), dim)]
-    total = torch.empty_like(parts[0])
-    dist.reduce_scatter(total, parts, group=group)
-    return total

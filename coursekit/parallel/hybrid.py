@@ -1,16 +1,10 @@
-"""What is needed where a model is divided in several ways at once."""
+"""What is needed where a model that is divided among some ranks has copies on others."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
-
-Group = dist.ProcessGroup
 
 
 @torch.no_grad()
@@ -37,31 +31,6 @@ def local_parts(model: nn.Module) -> nn.ParameterList:
             part.grad = _local(parameter.grad)
         parts.append(part)
     return parts
-
-
-@torch.no_grad()
-def clip_grad_norm_of_stages(parameters: Iterable[Tensor], max_norm: float, *, group: Group) -> Tensor:
-    """Scale the gradients of all pipeline stages so that their norm is `max_norm` at most; return it.
-
-    torch's `clip_grad_norm_` sees the parameters of this rank's stages alone: each rank would scale by a
-    factor of its own, and the step would point elsewhere. Here the squares are summed over stages:
-
-        |g| = √(Σ_s |g_s|²),    g_s ← g_s · min(1, max_norm / (|g| + 1e-6))
-
-    Args:
-        parameters: of this rank's stages, plain or DTensors, which are summed over their own mesh as well.
-        max_norm: largest norm that stays as it is.
-        group: the pipeline's ranks: `mesh["pp"].get_group()`.
-    Returns: |g| before the scaling, a scalar, the same on all ranks.
-    Source: Pascanu et al. 2013, algorithm 1 (https://arxiv.org/abs/1211.5063).
-    """
-    parameters = list(parameters)
-    norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
-    square = (norm.full_tensor() if isinstance(norm, DTensor) else norm).square()
-    dist.all_reduce(square, group=group)
-    norm = square.sqrt()
-    clip_grads_with_norm_(parameters, max_norm, norm)
-    return norm
 
 
 def _local(tensor: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from coursekit.errors import InputError
 from coursekit.parallel._sequence_layout import chunk_ids
@@ -57,7 +58,8 @@ def ring_attention(
     Raises: InputError for dropout, or an odd number of positions with `zigzag`.
     Source: Liu et al. 2023, Ring Attention, algorithm 1 (https://arxiv.org/abs/2310.01889); Dao 2023,
         FlashAttention-2, section 3.1 (https://arxiv.org/abs/2307.08691), for the merging; Brandon et al.
-        2023, Striped Attention (https://arxiv.org/abs/2311.09431), for the imbalance.
+        2023, Striped Attention (https://arxiv.org/abs/2311.09431), for the imbalance; Llama Team 2024, The
+        Llama 3 Herd of Models, section 3.3.2 (https://arxiv.org/abs/2407.21783), for the 2 N chunks.
     """
     if dropout_p:
         raise InputError("ring attention has no dropout", expected="dropout_p=0", got=dropout_p)
@@ -82,6 +84,7 @@ class _RingAttention(torch.autograd.Function):
         return y.flatten(1, 2).type_as(q)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         q, k, v, y, lse = ctx.saved_tensors
         grouped, grad = _group_heads(q, k), _group_heads(grad, k)

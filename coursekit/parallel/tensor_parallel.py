@@ -19,7 +19,7 @@ from torch.distributed.tensor.parallel import (
 )
 
 from coursekit.errors import InputError
-from coursekit.models import GPT
+from coursekit.models import GPT, FeedForward
 
 
 def tensor_parallelize(
@@ -35,13 +35,13 @@ def tensor_parallelize(
     vocabulary is divided in embedding and head. With b · t tokens of width d a block communicates b · t · d
     numbers four times a step, by all-reduce: after attention and after the feed-forward layer in the
     forward pass, before each in the backward pass. The embedding adds one in the forward pass, the head one
-    in the backward pass. In the forward pass alone a pair of column- and row-parallel layers needs one
-    communication and not two, since the part between them stays divided.
+    in the backward pass.
 
     With `sequence_parallel` what stands between the matrices (norms, dropout, the residual stream) is
     divided along the sequence, in 1/N of the memory: each all-reduce becomes a reduce-scatter and an
-    all-gather, which together send as many bytes. The gradients of norms then are sums over ranks, of d
-    numbers each; without it they need none.
+    all-gather, which together send as many bytes. (The gathered inputs of the matrices are kept for the
+    backward pass; the paper gathers them a second time.) The gradients of norms then are sums over
+    ranks, of d numbers each; without it they need no communication.
 
     Dropout draws from torch's generator on each rank: seed the ranks of a mesh alike, or the copies of the
     residual stream differ. Heads, or with `sequence_parallel` parts of the sequence, of different ranks
@@ -54,7 +54,8 @@ def tensor_parallelize(
         loss_parallel: leave the logits divided by vocabulary. Then loss and backward pass belong inside
             `with torch.distributed.tensor.parallel.loss_parallel()`, which saves gathering b · t · v
             numbers.
-    Raises: InputError if heads, feed-forward width or vocabulary do not divide, or the mesh has more axes.
+    Raises: InputError if heads, feed-forward width or vocabulary do not divide, the model is no GPT or is
+        divided already, or the mesh has more axes.
     Source: Shoeybi et al. 2019, Megatron-LM, section 3 (https://arxiv.org/abs/1909.08053); Korthikanti et
         al. 2022, section 4.2 (https://arxiv.org/abs/2205.05198).
     """
@@ -81,6 +82,15 @@ def check_divides(model: GPT, tp_size: int) -> None:
         model: a GPT, or a stage of one, that is not yet divided.
         tp_size: number of tensor-parallel ranks.
     """
+    if not isinstance(model, GPT):
+        raise InputError(
+            "this model cannot be divided",
+            expected="GPT",
+            got=type(model).__name__,
+            fix="use torch.distributed.tensor.parallel.parallelize_module for another one",
+        )
+    if any(block is not None and not isinstance(block.feed_forward, FeedForward) for block in model.blocks):
+        raise InputError("experts are not divided by tensors", fix="spread them over the axis ep")
     if any(isinstance(parameter, DTensor) for parameter in model.parameters()):
         raise InputError("the model is divided already", fix="divide by tensors before anything else")
     sizes = {name: getattr(model.config, name) for name in ("n_heads", "n_kv_heads", "d_ff", "vocab_size")}
@@ -132,8 +142,8 @@ def _plan(model: GPT, *, sequence_parallel: bool, loss_parallel: bool) -> Iterat
             use_local_output=not loss_parallel,
         ),
     }
-    for name, module in model.named_modules():
-        if (style := styles.get(name.rpartition(".")[2])) is not None and module is not None:
+    for name, _ in model.named_modules():
+        if (style := styles.get(name.rpartition(".")[2])) is not None:
             yield name, style
     if sequence_parallel:
         yield (

@@ -32,7 +32,12 @@ class ColumnParallelLinear(nn.Module):
     The input, the same on all ranks, must have come through `copy_to_ranks` or `gather_sequence`: once for
     all layers that read it (q, k and v), which saves an all-reduce for each of the others.
 
-    torch keeps Aᵀ as `weight` (out, in): the columns of A are its rows.
+    torch keeps Aᵀ as `weight` (out, in): the columns of A are its rows. The whole layer is drawn and then
+    divided: a part drawn by itself would take the part's width for the layer's, and its scale from that.
+
+    If the input is divided among the ranks, gathering it first sends d_in (N - 1) / N numbers a token, where
+    a row-parallel layer's sum sends 2 d_out (N - 1) / N: gathering wins where d_in is the smaller, below
+    2 d_out. Followed by a row-parallel layer neither is needed between the two.
 
     Args:
         linear: the whole layer, the same on all ranks.

@@ -1,6 +1,7 @@
 """Several ways of dividing one training at once, on 4 and 8 real gloo processes, against one process."""
 
 import functools
+import math
 
 import pytest
 import torch
@@ -10,7 +11,6 @@ from torch import nn
 from coursekit.parallel import (
     average_gradients,
     average_gradients_bucketed,
-    clip_grad_norm_of_stages,
     context_parallelize,
     launch,
     local_parts,
@@ -23,6 +23,7 @@ from coursekit.parallel import (
     split_into_stages,
     tensor_parallelize,
 )
+from coursekit.train import clip_gradients
 
 from .sharded_gpt import (
     BATCH_SIZE,
@@ -80,23 +81,31 @@ def train_in_layout(name):
     return [loss / tokens.size() for loss in losses], gradients, parameters
 
 
-def assert_trained_as_alone(name, world_size):
+@functools.cache
+def trained(world_size):
+    """Return what each rank has after training in every layout of that many ranks, by layout."""
+    names = [name for name, (sizes, *_) in LAYOUTS.items() if math.prod(sizes.values()) == world_size]
+    return launch(lambda: {name: train_in_layout(name) for name in names}, world_size)
+
+
+@pytest.mark.parametrize(
+    ("name", "world_size"),
+    [
+        ("dp × tp", 4),
+        ("fsdp × tp", 4),
+        ("cp × tp", 4),
+        ("dp × cp", 4),
+        pytest.param("dp × cp × tp", 8, marks=pytest.mark.slow),
+        pytest.param("fsdp × cp × tp", 8, marks=pytest.mark.slow),
+    ],
+)
+def test_a_model_and_its_batch_divided_in_several_ways_train_as_one_process_does(name, world_size):
     losses, gradients, parameters = train_alone(LAYOUTS[name][1])
-    for its_losses, its_gradients, its_parameters in launch(train_in_layout, world_size, name):
+    for on_rank in trained(world_size):
+        its_losses, its_gradients, its_parameters = on_rank[name]
         torch.testing.assert_close(its_losses, losses, rtol=RTOL, atol=0)
         assert not wrong_names(its_gradients, gradients)
         assert not wrong_names(its_parameters, parameters)
-
-
-@pytest.mark.parametrize("name", ["dp × tp", "fsdp × tp", "cp × tp", "dp × cp"])
-def test_two_axes_on_four_processes_train_as_one_process_does(name):
-    assert_trained_as_alone(name, 4)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["dp × cp × tp", "fsdp × cp × tp"])
-def test_three_axes_on_eight_processes_train_as_one_process_does(name):
-    assert_trained_as_alone(name, 8)
 
 
 # Sizes of the mesh, the schedule, and micro-batches.
@@ -132,7 +141,7 @@ def train_in_pipeline(name):
         optimizer.zero_grad()
         losses.append(schedule.step(inputs, labels, num_valid=BATCH_SIZE * SEQ_LEN, dp_size=dp.size()))
         average_gradients(local_parts(stage), dp.get_group())
-        norms.append(clip_grad_norm_of_stages(stage.parameters(), 0.5, group=pp.get_group()))
+        norms.append(clip_gradients(stage, 0.5, pp_group=pp.get_group()))
         gradients = gradients or {name: whole(p.grad).clone() for name, p in stage.named_parameters()}
         optimizer.step()
     return losses, norms, gradients, {name: whole(p.detach()) for name, p in stage.named_parameters()}
@@ -151,30 +160,62 @@ def clipped_alone():
     return losses, norms, gradients, parameters
 
 
-def assert_pipeline_trained_as_alone(name, world_size):
+@functools.cache
+def piped(world_size):
+    names = [name for name, (sizes, *_) in PIPELINES.items() if math.prod(sizes.values()) == world_size]
+    return launch(lambda: {name: train_in_pipeline(name) for name in names}, world_size)
+
+
+@pytest.mark.parametrize(
+    ("name", "world_size"),
+    [
+        ("dp × pp", 4),
+        ("pp × tp", 4),
+        pytest.param("dp × pp × tp", 8, marks=pytest.mark.slow),
+        pytest.param("zero-bubble dp × pp × tp", 8, marks=pytest.mark.slow),
+    ],
+)
+def test_a_pipeline_with_other_axes_trains_as_one_process_does(name, world_size):
     losses, norms, gradients, parameters = clipped_alone()
     assert max(norms) > 0.5  # it clips
-    results = launch(train_in_pipeline, world_size, name)
+    results = [on_rank[name] for on_rank in piped(world_size)]
+    tp_size = PIPELINES[name][0].get("tp", 1)
     last_stages = [its_losses for its_losses, *_ in results if its_losses[0] is not None]
-    dp_size, tp_size = (PIPELINES[name][0].get(axis, 1) for axis in ("dp", "tp"))
-    assert len(last_stages) == world_size // 2
     total = [sum(parts) / tp_size for parts in zip(*last_stages, strict=True)]  # each tp rank has it
     torch.testing.assert_close(total, losses, rtol=RTOL, atol=0)
     for _, its_norms, its_gradients, its_parameters in results:
         torch.testing.assert_close(its_norms, norms, rtol=RTOL, atol=0)
-        assert not wrong_names(its_gradients, {n: gradients[n] for n in its_gradients})
-        assert not wrong_names(its_parameters, {n: parameters[n] for n in its_parameters})
-    names = {name for _, _, its_gradients, _ in results for name in its_gradients}
-    assert names == gradients.keys()
-    assert dp_size * tp_size == len(last_stages)
+        assert not wrong_names(its_gradients, {name: gradients[name] for name in its_gradients})
+        assert not wrong_names(its_parameters, {name: parameters[name] for name in its_parameters})
+    assert {name for _, _, its_gradients, _ in results for name in its_gradients} == gradients.keys()
 
 
-@pytest.mark.parametrize("name", ["dp × pp", "pp × tp"])
-def test_a_pipeline_with_another_axis_trains_as_one_process_does(name):
-    assert_pipeline_trained_as_alone(name, 4)
+def parts_of_a_model():
+    model = tensor_parallelize(make_model(GPT2), make_mesh(tp=2)["tp"])
+    model.final_norm.bias.requires_grad_(False)
+    gradients_before = [parameter.grad for parameter in model.parameters()]
+    parts = local_parts(model)
+    for part in parts:
+        part.data.fill_(3)
+        if part.grad is not None:
+            part.grad.fill_(7)
+    return (
+        set(gradients_before),
+        {type(part) for part in parts},
+        [p.to_local().unique().tolist() for p in model.parameters()],
+        [
+            (name, p.grad.to_local().unique().tolist())
+            for name, p in model.named_parameters()
+            if p.grad is not None
+        ],
+        len(list(model.parameters())),
+    )
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["dp × pp × tp", "zero-bubble dp × pp × tp"])
-def test_data_tensors_and_pipeline_on_eight_processes_train_as_one_process_does(name):
-    assert_pipeline_trained_as_alone(name, 8)
+def test_local_parts_share_the_models_memory_and_make_gradients_where_there_are_none():
+    for before, kinds, values, gradients, count in launch(parts_of_a_model, 2):
+        assert before == {None}
+        assert kinds == {nn.Parameter}
+        assert values == [[3.0]] * count
+        assert [gradient for _, gradient in gradients] == [[7.0]] * (count - 1)
+        assert "final_norm.bias" not in dict(gradients)

@@ -24,6 +24,7 @@ from coursekit.parallel import (
     tensor_parallelize_naive,
     vocab_parallel_cross_entropy,
 )
+from coursekit.train import measure_saved_tensors
 
 from .sharded_gpt import (
     BATCH_SIZE,
@@ -131,6 +132,22 @@ def test_sequence_parallelism_splits_each_all_reduce_in_two(world_size):
         assert set(backward.payload_bytes.values()) == {(2 * N_LAYERS + 1) * STREAM_BYTES}
 
 
+def saved_bytes(sequence_parallel):
+    model = tensor_parallelize_naive(make_model(GPT2), dist.group.WORLD, sequence_parallel=sequence_parallel)
+    input_ids, labels = make_batches()[0]
+    with measure_saved_tensors(exclude=model.parameters()) as saved:
+        loss = parallel_loss(model(input_ids), labels)
+    return loss.item(), saved.peak_bytes
+
+
+def test_sequence_parallelism_keeps_a_part_of_the_norms_inputs():
+    """Each norm keeps its input, b · t · d, or with it half of that; the matrices' inputs stay whole."""
+    (loss, plain), (same_loss, parallel) = (launch(saved_bytes, 2, flag)[0] for flag in (False, True))
+    assert loss == pytest.approx(same_loss, rel=RTOL)
+    num_norms = 2 * N_LAYERS + 1
+    assert plain - parallel >= num_norms * STREAM_BYTES // 2
+
+
 def two_layers():
     torch.manual_seed(0)
     return nn.Linear(6, 8).double(), nn.Linear(8, 6).double(), torch.randn(2, 4, 6, dtype=torch.float64)
@@ -157,6 +174,25 @@ def two_layers_divided(enter=copy_to_ranks, leave=sum_over_ranks, bias_before_th
     y = leave(F.linear(inside, row.weight, row.bias), group) if bias_before_the_sum else row(inside)
     y.square().sum().backward()
     return y.detach(), x.grad
+
+
+def second_derivative():
+    """Return the gradient of a gradient's square, through f and g."""
+    first, second, x = two_layers()
+    group = dist.group.WORLD
+    column, row = ColumnParallelLinear(first, group), RowParallelLinear(second, group)
+    y = row(column(copy_to_ranks(x.requires_grad_(), group)).tanh())
+    (gradient,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+    return torch.autograd.grad(gradient.square().sum(), x)[0]
+
+
+def test_the_operators_can_be_differentiated_twice():
+    first, second, x = two_layers()
+    y = second(first(x.requires_grad_()).tanh())
+    (gradient,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+    (expected,) = torch.autograd.grad(gradient.square().sum(), x)
+    for result in launch(second_derivative, 2):
+        torch.testing.assert_close(result, expected, rtol=RTOL, atol=1e-13)
 
 
 def without_f(x, group):
