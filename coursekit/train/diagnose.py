@@ -50,10 +50,10 @@ class NonFiniteDetector:
 
     def update(self, step: int, values: Mapping[str, float]) -> Finding | None:
         """Take one step's figures."""
-        bad = {name: value for name, value in values.items() if not math.isfinite(value)}
-        was_finite, self._is_finite = self._is_finite, not bad
-        if not bad or not was_finite:
+        was_finite, self._is_finite = self._is_finite, all(map(math.isfinite, values.values()))
+        if self._is_finite or not was_finite:
             return None
+        bad = {name: value for name, value in values.items() if not math.isfinite(value)}
         cause, advice = _why_not_finite(step, bad)
         seen = " and ".join(f"{name} is {value}" for name, value in bad.items())
         return Finding("not finite", seen, cause, advice, step)
@@ -110,7 +110,7 @@ class SpikeDetector:
 
     def _is_high(self, loss: float) -> bool:
         # The first test is cheap and ends most calls: a median a step would be seen on small models.
-        if len(self._usual) < self._window // 2 or loss <= max(self._usual):
+        if len(self._usual) < self._window // 2 or loss <= self._usual[-1] or loss <= max(self._usual):
             return False
         median = statistics.median(self._usual)
         spread = 1.4826 * statistics.median(abs(usual - median) for usual in self._usual)
