@@ -10,7 +10,7 @@ from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.parallel import loss_parallel
 
 from coursekit.errors import InputError
-from coursekit.models import GPTConfig
+from coursekit.models import GPTConfig, use_experts
 from coursekit.parallel import count_communication, launch, make_mesh, tensor_parallelize
 
 from .sharded_gpt import (
@@ -60,18 +60,42 @@ def in_loss_parallel(case):
     return loss_parallel() if CASES[case][1].get("loss_parallel") else contextlib.nullcontext()
 
 
-def train_all(cases):
-    results = {}
-    for case in cases:
-        with in_loss_parallel(case):
-            results[case] = train(divided_model(case), loss_of=mean_loss)
-    return results
+def train_case(case):
+    with in_loss_parallel(case):
+        return train(divided_model(case), loss_of=mean_loss)
+
+
+def count_case(case):
+    """Return what forward and backward pass of one step communicate."""
+    input_ids, labels = make_batches()[0]
+    model = divided_model(case)
+    with in_loss_parallel(case):
+        with count_communication() as forward:
+            loss = mean_loss(model(input_ids), labels)
+        with count_communication() as backward:
+            loss.backward()
+    return forward, backward
+
+
+def on_rank():
+    """Return all that the tests look at: the modules that a new process imports take longest."""
+    cases = [case for case in CASES if dist.get_world_size() == 2 or case != "grouped heads"]  # 2 heads
+    return {
+        "trained": {case: train_case(case) for case in cases},
+        "counted": {case: count_case(case) for case in ("plain", "sequence parallel", "loss parallel")},
+        "clipped": {case: clip_and_accumulate(case) for case in ("plain", "sequence parallel")},
+        "dropped": {same_seed: with_dropout(same_seed) for same_seed in (True, False)},
+        "parameter_bytes": parameter_bytes(),
+    }
 
 
 @functools.cache
-def trained(world_size):
-    cases = [case for case in CASES if world_size == 2 or case != "grouped heads"]  # 2 heads, 4 ranks
-    return launch(train_all, world_size, cases)
+def launched(world_size):
+    return launch(on_rank, world_size)
+
+
+def results(what, world_size):
+    return [of_rank[what] for of_rank in launched(world_size)]
 
 
 @pytest.mark.parametrize(
@@ -80,8 +104,8 @@ def trained(world_size):
 )
 def test_losses_gradients_and_three_steps_equal_one_process(world_size, case):
     losses, gradients, parameters = train_alone(CASES[case][0])
-    for on_rank in trained(world_size):
-        its_losses, its_gradients, its_parameters = on_rank[case]
+    for of_rank in results("trained", world_size):
+        its_losses, its_gradients, its_parameters = of_rank[case]
         torch.testing.assert_close(its_losses, losses, rtol=RTOL, atol=0)
         assert not wrong_names(its_gradients, gradients)
         assert not wrong_names(its_parameters, parameters)
@@ -94,30 +118,10 @@ def test_the_oracle_tells_one_step_from_none():
     assert wrong_names(start, parameters) == parameters.keys()
 
 
-def count_all(cases):
-    """Return what forward and backward pass of one step communicate, by case."""
-    input_ids, labels = make_batches()[0]
-    counts = {}
-    for case in cases:
-        model = divided_model(case)
-        with in_loss_parallel(case):
-            with count_communication() as forward:
-                loss = mean_loss(model(input_ids), labels)
-            with count_communication() as backward:
-                loss.backward()
-        counts[case] = forward, backward
-    return counts
-
-
-@functools.cache
-def counted(world_size):
-    return launch(count_all, world_size, ["plain", "sequence parallel", "loss parallel"])
-
-
 @pytest.mark.parametrize("world_size", [2, 4])
 def test_plain_sends_the_stream_four_times_a_block(world_size):
     """2 all-reduces a block in each pass; one more of the embedding, and of the head's backward pass."""
-    for counts in counted(world_size):
+    for counts in results("counted", world_size):
         forward, backward = counts["plain"]
         assert forward.calls == {"all_reduce": 2 * N_LAYERS + 1, "all_gather": 1}
         assert forward.payload_bytes["all_reduce"] == (2 * N_LAYERS + 1) * STREAM_BYTES
@@ -128,13 +132,13 @@ def test_plain_sends_the_stream_four_times_a_block(world_size):
 
 @pytest.mark.parametrize("world_size", [2, 4])
 def test_loss_parallel_does_not_gather_the_logits(world_size):
-    for counts in counted(world_size):
+    for counts in results("counted", world_size):
         assert "all_gather" not in counts["loss parallel"][0].calls
 
 
 @pytest.mark.parametrize("world_size", [2, 4])
 def test_sequence_parallelism_gathers_and_scatters_what_plain_reduces(world_size):
-    for counts in counted(world_size):
+    for counts in results("counted", world_size):
         forward, backward = counts["sequence parallel"]
         # One gather more: into the head. The embedding's all-reduce stays.
         assert forward.calls["reduce_scatter"] == 2 * N_LAYERS
@@ -149,7 +153,7 @@ def test_sequence_parallelism_gathers_and_scatters_what_plain_reduces(world_size
 
 def test_sequence_parallelism_sends_as_many_bytes_in_the_blocks():
     plain, parallel = (
-        sum(part.ring_bytes for part in counted(2)[0][case])
+        sum(part.ring_bytes for part in results("counted", 2)[0][case])
         for case in CASES
         if case in ("plain", "sequence parallel")
     )
@@ -157,9 +161,9 @@ def test_sequence_parallelism_sends_as_many_bytes_in_the_blocks():
     assert parallel - plain == pytest.approx(norms_and_entry)
 
 
-def clip_and_accumulate(options):
+def clip_and_accumulate(case):
     """Return the norm that clipping reports, and the gradients of two accumulated halves of a batch."""
-    model = tensor_parallelize(make_model(GPT2), tp_mesh(), **options)
+    model = divided_model(case)
     input_ids, labels = make_batches()[0]
     for half in (slice(0, 2), slice(2, 4)):
         (mean_loss(model(input_ids[half]), labels[half]) / 2).backward()
@@ -168,31 +172,33 @@ def clip_and_accumulate(options):
     return norm.full_tensor(), {name: p.grad.full_tensor() for name, p in model.named_parameters()}, layouts
 
 
-@pytest.mark.parametrize("options", [{}, {"sequence_parallel": True}])
-def test_accumulated_gradients_clip_as_those_of_one_process(options):
+@pytest.mark.parametrize("case", ["plain", "sequence parallel"])
+def test_accumulated_gradients_clip_as_those_of_one_process(case):
     model = make_model(GPT2)
     mean_loss(model(make_batches()[0][0]), make_batches()[0][1]).backward()
     expected = torch.nn.utils.clip_grad_norm_(model.parameters(), 0.1)
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
-    for norm, its_gradients, layouts in launch(clip_and_accumulate, 2, options):
+    for of_rank in results("clipped", 2):
+        norm, its_gradients, layouts = of_rank[case]
         torch.testing.assert_close(norm, expected, rtol=RTOL, atol=0)
         assert not wrong_names(its_gradients, gradients)
         assert layouts == {True}  # divided as the parameters: no rank holds more than its part
 
 
-def with_dropout(seed_by_rank):
+def with_dropout(same_seed):
     """Return this rank's gradients of the norms, which are not divided."""
     config = GPTConfig(**SHAPE, dropout=0.5)
     model = tensor_parallelize(make_model(config), tp_mesh())
-    torch.manual_seed(dist.get_rank() if seed_by_rank else 7)
+    torch.manual_seed(7 if same_seed else dist.get_rank())
     input_ids, labels = make_batches()[0]
     mean_loss(model(input_ids), labels).backward()
     return torch.cat([p.grad.to_local() for name, p in model.named_parameters() if "norm" in name])
 
 
 def test_with_dropout_ranks_seeded_alike_hold_equal_copies_and_others_do_not():
-    assert torch.equal(*launch(with_dropout, 2, seed_by_rank=False))
-    assert not torch.allclose(*launch(with_dropout, 2, seed_by_rank=True))
+    first, second = results("dropped", 2)
+    assert torch.equal(first[True], second[True])
+    assert not torch.allclose(first[False], second[False])
 
 
 def parameter_bytes():
@@ -209,7 +215,7 @@ def test_matrices_are_divided_and_the_rest_is_not():
         or name.endswith(("o_proj.weight", "down_proj.weight"))
     )
     whole = sum(p.nbytes for p in model.parameters()) - divided
-    assert launch(parameter_bytes, 4) == [whole + divided // 4] * 4
+    assert results("parameter_bytes", 4) == [whole + divided // 4] * 4
 
 
 def error_of(function, *arguments, **options):
@@ -236,6 +242,10 @@ def errors():
     stage = make_model(GPT2)
     stage.lm_head = None
     found["stage"] = error_of(tensor_parallelize, stage, tp_mesh(), sequence_parallel=True)
+    found["model"] = error_of(tensor_parallelize, torch.nn.Linear(4, 4), tp_mesh())
+    mixture = make_model(GPT2)
+    use_experts(mixture, n_experts=4)
+    found["experts"] = error_of(tensor_parallelize, mixture, tp_mesh())
     return found
 
 
@@ -253,6 +263,8 @@ def test_what_does_not_divide_is_told_what_would():
     assert "divided already" in found["twice"]
     assert "a multiple of 4, as 8 is, got 6 tokens" in found["sequence"]
     assert "a stage of a pipeline" in found["stage"]
+    assert "expected GPT, got Linear; use torch.distributed" in found["model"]
+    assert "spread them over the axis ep" in found["experts"]
 
 
 def on_gpu(options):
