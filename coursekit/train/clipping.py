@@ -72,11 +72,12 @@ def clip_gradients(
     """
     if not max_norm > 0:
         raise InputError("nothing is left after clipping", expected="max_norm > 0", got=max_norm)
-    named = list(_named(parameters))
-    by_mesh = _by_mesh([parameter for _, parameter in named if parameter.grad is not None])
+    if not isinstance(parameters, (nn.Module, torch.optim.Optimizer, Tensor)):
+        parameters = list(parameters)  # an iterator could be read only once
+    by_mesh = _by_mesh(_parameters(parameters))
     norm = _total_norm(by_mesh, pp_group)
     if error_if_nonfinite and not torch.isfinite(norm):
-        raise _nonfinite_error(named, norm)
+        raise _nonfinite_error(parameters, norm)
     if max_norm < float("inf"):
         for members in by_mesh:
             torch.nn.utils.clip_grads_with_norm_(members, max_norm, norm)
@@ -85,7 +86,7 @@ def clip_gradients(
 
 def _total_norm(by_mesh: list[list[Tensor]], pp_group: dist.ProcessGroup | None) -> Tensor:
     norms = [torch.nn.utils.get_total_norm([parameter.grad for parameter in members]) for members in by_mesh]
-    # A norm of shards is a partial sum on each rank until it is asked for as a whole.
+    # Whole on every rank in torch 2.13, each rank's part of it in earlier ones: this is right for both.
     norms = [norm.full_tensor() if isinstance(norm, DTensor) else norm for norm in norms]
     total = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms or [torch.zeros(())]))
     if pp_group is not None:
@@ -95,14 +96,22 @@ def _total_norm(by_mesh: list[list[Tensor]], pp_group: dist.ProcessGroup | None)
     return total
 
 
-def _by_mesh(parameters: list[Tensor]) -> list[list[Tensor]]:
+def _parameters(parameters: Parameters) -> Iterable[Tensor]:
+    if isinstance(parameters, nn.Module):
+        return parameters.parameters()
+    if isinstance(parameters, torch.optim.Optimizer):
+        return (parameter for group in parameters.param_groups for parameter in group["params"])
+    return [parameters] if isinstance(parameters, Tensor) else parameters
+
+
+def _by_mesh(parameters: Iterable[Tensor]) -> list[list[Tensor]]:
     """Return the parameters by the mesh they are sharded on: torch's joined kernels take one."""
     members: dict[object, list[Tensor]] = {}
     for parameter in parameters:
         gradient = parameter.grad
-        members.setdefault(gradient.device_mesh if isinstance(gradient, DTensor) else None, []).append(
-            parameter
-        )
+        if gradient is not None:
+            mesh = gradient.device_mesh if isinstance(gradient, DTensor) else None
+            members.setdefault(mesh, []).append(parameter)
     return list(members.values())
 
 
@@ -119,8 +128,8 @@ def _named(parameters: Parameters) -> Iterator[tuple[str, Tensor]]:
             yield f"parameter {index} of shape {tuple(parameter.shape)}", parameter
 
 
-def _nonfinite_error(named: list[tuple[str, Tensor]], norm: Tensor) -> InputError:
-    gradients = {name: parameter.grad for name, parameter in named if parameter.grad is not None}
+def _nonfinite_error(parameters: Parameters, norm: Tensor) -> InputError:
+    gradients = {name: parameter.grad for name, parameter in _named(parameters) if parameter.grad is not None}
     local = {name: g.to_local() if isinstance(g, DTensor) else g for name, g in gradients.items()}
     found = [name for name, gradient in local.items() if not gradient.isfinite().all()]
     names = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")

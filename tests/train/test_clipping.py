@@ -105,6 +105,8 @@ def test_the_error_names_the_parameters_that_are_not_finite_and_scales_nothing()
     with pytest.raises(InputError, match=r"norm is inf: .* NaN or infinity in 2\.bias; skip"):
         clip_gradients(model, 0.1, error_if_nonfinite=True)
     torch.testing.assert_close(gradients(model), before, rtol=0, atol=0)
+    with pytest.raises(InputError, match=r"in parameter 3 of shape \(2,\)"):
+        clip_gradients(model.parameters(), 0.1, error_if_nonfinite=True)
     optimizer = torch.optim.SGD([{"params": layer.parameters()} for layer in model[::2]], lr=1)
     with pytest.raises(InputError, match=r"in group 1, parameter 1 of shape \(2,\)"):
         clip_gradients(optimizer, 0.1, error_if_nonfinite=True)

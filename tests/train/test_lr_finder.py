@@ -1,6 +1,7 @@
 """The sweep leaves no trace, stops where the loss grows, and suggests by the rule it documents."""
 
 import copy
+import itertools
 import math
 import random
 
@@ -68,9 +69,12 @@ def trained_a_little(make, *, keep_gradients):
 
 
 def step_of(model, optimizer):
+    in_place = itertools.cycle([True, False])  # the first step writes into the gradients that were there
+
     def step():
         model.train()
-        optimizer.zero_grad(set_to_none=random.random() < 0.5)
+        optimizer.zero_grad(set_to_none=not next(in_place))
+        random.random()
         np.random.rand()
         inputs = torch.randn(16, 3)
         loss = (model(inputs) - inputs.sum(1, keepdim=True)).square().mean()
@@ -111,6 +115,13 @@ def test_an_unused_optimizer_is_unused_again():
     find_lr(model, optimizer, train_step=step_of(model, optimizer), num_steps=3)
     assert not optimizer.state
     assert model.weight.grad is None
+
+
+def test_a_learning_rate_in_a_tensor_is_the_same_tensor_after_it():
+    model, optimizer = trained_a_little(MAKERS["lr_tensor"], keep_gradients=False)
+    lr = optimizer.param_groups[0]["lr"]
+    find_lr(model, optimizer, train_step=step_of(model, optimizer), num_steps=3)
+    assert optimizer.param_groups[0]["lr"] is lr
 
 
 def test_everything_comes_back_when_a_step_raises():

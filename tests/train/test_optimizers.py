@@ -248,6 +248,15 @@ def test_muon_to_read_is_torchs_within_bfloat16(shape):
     assert (actual - expected).norm() < 0.05 * (expected - start(shape)).norm()
 
 
+class Scaled(nn.Module):
+    """A layer of a user's own, whose vector and scalar have names and a class that say nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.gain, self.temperature = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(()))
+        self.matrix = nn.Parameter(torch.ones(3, 3))
+
+
 MAKERS = {
     "linear": lambda: nn.Linear(2, 3),
     "no_bias": lambda: nn.Linear(2, 3, bias=False),
@@ -255,6 +264,7 @@ MAKERS = {
     "matrix_norm": lambda: nn.LayerNorm((2, 3)),
     "batch_norm": lambda: nn.BatchNorm1d(3),
     "embedding": lambda: nn.Embedding(4, 2),
+    "own": lambda: Scaled(),
     "attention": lambda: nn.MultiheadAttention(2, 1, add_bias_kv=True),
 }
 
@@ -291,6 +301,7 @@ def decays(model, **options):
         ("matrix_norm", set()),  # two dims, and yet a gain
         ("batch_norm", set()),
         ("embedding", {"weight"}),
+        ("own", {"matrix"}),
         ("attention", {"in_proj_weight", "out_proj.weight", "bias_k", "bias_v"}),
     ],
 )
