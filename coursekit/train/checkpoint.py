@@ -24,6 +24,7 @@ from .checkpoint_files import (
     list_checkpoints,
     open_staging,
     sync_and_hash,
+    unwritten,
 )
 from .checkpoint_state import Stateful, check_plain, get_states, pack_rng_state, set_states, unpack_rng_state
 
@@ -178,11 +179,7 @@ def _saying_what_failed(folder: str | os.PathLike) -> Iterator[None]:
     except (OSError, RuntimeError) as error:
         # torch.save meets a full disk as a RuntimeError about file positions; the cause is its context.
         cause = error if isinstance(error, OSError) else error.__context__
-        kept = list_checkpoints(folder)
-        raise CheckpointError(
-            f"the checkpoint could not be written to {folder}: {cause or error}; "
-            + (f"{kept[-1].name} is still there" if kept else "there is none before it")
-        ) from error
+        raise unwritten(folder, cause or error) from error
 
 
 def _refuse_ranks() -> None:

@@ -59,6 +59,13 @@ def find_damage(path: str | os.PathLike, *, rank: int = 0, world_size: int = 1) 
     return None
 
 
+def unwritten(folder: str | os.PathLike, cause: object) -> CheckpointError:
+    """Return the error for a save that failed, which says what still stands."""
+    kept = list_checkpoints(folder)
+    stands = f"{kept[-1].name} is still there" if kept else "there is none before it"
+    return CheckpointError(f"the checkpoint could not be written to {folder}: {cause}; {stands}")
+
+
 def open_staging(folder: Path, step: int) -> Path:
     """Return a new, empty folder inside `folder`, hidden from `list_checkpoints`, to write `step` into.
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 from torch.optim import Optimizer
@@ -29,6 +29,7 @@ from .checkpoint_files import (
     list_checkpoints,
     open_staging,
     sync_and_hash,
+    unwritten,
 )
 from .checkpoint_state import Stateful, check_plain, get_states, pack_rng_state, set_states, unpack_rng_state
 from .seed import derive_seed, seed_everything
@@ -72,18 +73,10 @@ def save_sharded(
         CheckpointError: on every rank, if one could not write.
     """
     check_keep_last(keep_last)
-    staging = _on_rank_0(lambda: open_staging(Path(folder), step))
     try:
-        state, common = _agree(lambda: _collect(model, optimizer, parts, extra or {}))
-        common |= {"step": step, "world_size": _world_size()}
-        _agree(lambda: _save_shards(state, staging))
-        checksums = _agree(lambda: _save_own_files(common, staging))
-        together = {name: digest for files in _gather(checksums) for name, digest in files.items()}
-        return _on_rank_0(lambda: commit(staging, step, keep_last=keep_last, checksums=together))
-    except BaseException:
-        if _rank() == 0:
-            shutil.rmtree(staging, ignore_errors=True)
-        raise
+        return _save(Path(folder), step, keep_last, lambda: _collect(model, optimizer, parts, extra or {}))
+    except CheckpointError as error:
+        raise unwritten(folder, error) from error
 
 
 def load_sharded(
@@ -122,15 +115,32 @@ def load_sharded(
     return ResumePoint()
 
 
+def _save(
+    folder: Path, step: int, keep_last: int, collect: Callable[[], tuple[dict[str, Any], dict[str, Any]]]
+) -> Path:
+    staging = _on_rank_0(lambda: open_staging(folder, step))
+    try:
+        state, common = _agree(collect)
+        common |= {"step": step, "world_size": _world_size()}
+        _agree(lambda: _save_shards(state, staging))
+        checksums = _agree(lambda: _save_own_files(common, staging))
+        together = {name: digest for files in _gather(checksums) for name, digest in files.items()}
+        return _on_rank_0(lambda: commit(staging, step, keep_last=keep_last, checksums=together))
+    except BaseException:
+        if _rank() == 0:
+            shutil.rmtree(staging, ignore_errors=True)
+        raise
+
+
 def _collect(
     model: nn.Module, optimizer: Optimizer, parts: dict[str, Stateful | None], extra: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return (what is sharded, what is the same on all ranks), and leave the optimizer as it was."""
     check_plain(extra, "extra")
+    parameters = _parameters(model, optimizer)
     common = {"extra": extra, "parts": get_states(parts), "optimizer_is_new": not optimizer.state}
     # In an optimizer without state, get_state_dict takes a step with zero gradients to make some: Adam would
     # count it, and a run that is saved before its first step would differ from one that is not.
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     gradients = [parameter.grad for parameter in parameters]
     try:
         if common["optimizer_is_new"]:
@@ -142,6 +152,19 @@ def _collect(
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
     return {"model": model_state, "optimizer": optimizer_state}, common
+
+
+def _parameters(model: nn.Module, optimizer: Optimizer) -> list[Tensor]:
+    """Return the optimizer's parameters; raise InputError if they are not the model's."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    known = set(map(id, model.parameters()))
+    if strange := [tuple(parameter.shape) for parameter in parameters if id(parameter) not in known]:
+        raise InputError(
+            "the optimizer holds parameters that the model does not",
+            got=f"{len(strange)} of shapes {strange[:3]}",
+            fix="make the optimizer after the model has been wrapped, sharded or moved",
+        )
+    return parameters
 
 
 def _save_shards(state: dict[str, Any], staging: Path) -> None:
@@ -164,6 +187,7 @@ def _load(path: Path, model: nn.Module, optimizer: Optimizer, parts: dict[str, A
     if not (path / COMMON_FILE).exists():
         raise InputError("not a sharded checkpoint", got=path, fix="use load_latest")
     common = torch.load(path / COMMON_FILE, map_location="cpu", weights_only=True)
+    _parameters(model, optimizer)
     optimizer.zero_grad(set_to_none=True)  # with gradients there, get_state_dict makes no state to load into
     state = dict(zip(("model", "optimizer"), get_state_dict(model, optimizer), strict=True))
     with _one_process_is_fine():
@@ -208,13 +232,19 @@ def _agree(action: Callable[[], T]) -> T:
         value = action()
     except (Exception, CheckpointException) as error:  # torch derives the latter from BaseException
         failure = error
-    told = _gather(failure and f"{type(failure).__name__}: {failure}")
+    told = _gather(failure and _describe(failure))
     if isinstance(failure, CoursekitError):
         raise failure
     if any(told):
-        rank = next(rank for rank, text in enumerate(told) if text)
-        raise CheckpointError(f"on rank {rank}, {told[rank]}") from failure
+        raise CheckpointError(next(filter(None, told))) from failure
     return value
+
+
+def _describe(failure: BaseException) -> str:
+    rank, root = _rank(), failure
+    if isinstance(failure, CheckpointException):  # torch has gathered failures already, with their tracebacks
+        rank, (root, _) = min(failure.failures.items())
+    return f"on rank {rank}, {type(root).__name__}: {root}"
 
 
 def _gather(value: T) -> list[T]:
