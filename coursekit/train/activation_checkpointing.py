@@ -13,12 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import (
-    CheckpointPolicy,
-    checkpoint,
-    create_selective_checkpoint_contexts,
-    noop_context_fn,
-)
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from coursekit.errors import InputError
 from coursekit.train.seed import get_rng_state, preserve_rng, set_rng_state
@@ -162,13 +157,10 @@ class _Settings:
     save_ops: frozenset[str]
     preserve_rng_state: bool
 
-    def save_contexts(self) -> tuple[Any, Any]:
-        """Return the contexts of the forward pass and of its recomputation."""
-        return create_selective_checkpoint_contexts(self._policy)
 
-    def _policy(self, _: Any, op: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
-        is_saved = str(getattr(op, "overloadpacket", op)) in self.save_ops
-        return CheckpointPolicy.MUST_SAVE if is_saved else CheckpointPolicy.PREFER_RECOMPUTE
+def _policy(save_ops: frozenset[str], _: Any, op: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
+    is_saved = str(getattr(op, "overloadpacket", op)) in save_ops
+    return CheckpointPolicy.MUST_SAVE if is_saved else CheckpointPolicy.PREFER_RECOMPUTE
 
 
 class _Checkpointed:
@@ -188,16 +180,13 @@ class _Checkpointed:
         def run(*values: Any) -> Any:
             return layer_forward(*values[: len(args)], **dict(zip(kwargs, values[len(args) :], strict=True)))
 
+        options: dict[str, Any] = {"preserve_rng_state": settings.preserve_rng_state}
+        if settings.save_ops:  # a partial made here is what torch.compile can read; a method it cannot
+            policy = functools.partial(_policy, settings.save_ops)
+            options["context_fn"] = functools.partial(create_selective_checkpoint_contexts, policy)
         # All by position: checkpoint looks for the device whose random state it keeps in these alone, and a
         # layer's keyword may have the name of one of its own.
-        return checkpoint(
-            run,
-            *args,
-            *kwargs.values(),
-            use_reentrant=False,
-            preserve_rng_state=settings.preserve_rng_state,
-            context_fn=settings.save_contexts if settings.save_ops else noop_context_fn,
-        )
+        return checkpoint(run, *args, *kwargs.values(), use_reentrant=False, **options)
 
     def __reduce__(self) -> tuple:
         # Pickle finds classes by name, and this one's class has none.

@@ -272,6 +272,15 @@ def test_recomputing_is_in_the_dtype_of_the_forward_pass(options):
     assert torch.equal(step(model), step(model_of().float()))
 
 
+@pytest.mark.parametrize("options", [{}, {"save_ops": MATMUL_OPS}])
+def test_it_compiles_into_one_graph(options):
+    model = model_of()
+    checkpoint_layers(model, **options)
+    # aot_eager: traced and partitioned as always, without a C++ compiler
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(gradients(model, compiled), gradients(model_of()), rtol=1e-12, atol=1e-15)
+
+
 def test_accumulated_gradients_are_the_same_to_the_last_bit():
     results = []
     for model in (model_of(0.5), model_of(0.5)):
