@@ -35,7 +35,8 @@ def ring_attention(
         L = log(exp L_1 + exp L_2),    O = O_1 exp(L_1 - L) + O_2 exp(L_2 - L)
 
     The backward pass computes the weights again, exp(scores - L), while K and V go round once more, and
-    their gradients with them. A rank holds the keys of two ranks at most and never those of the sequence.
+    their gradients with them. Of keys and values a rank holds its own, those at work and those that arrive,
+    never the whole sequence's.
 
     A causal mask leaves the first of contiguous parts with little to do: rank r computes r + 1 blocks of N.
     With `zigzag` the sequence is cut into 2 N chunks and rank r has chunks r and 2 N - 1 - r, so that all
@@ -44,8 +45,8 @@ def ring_attention(
     With t = N s tokens a rank sends 2 b g s k numbers N - 1 times in the forward pass and 2 N - 1 times,
     of which N are gradients, in the backward pass.
 
-    Scores are computed by plain matrix products, an (s, s) block at a time or with `zigzag` a quarter of
-    it. torch's own ring, `torch.distributed.tensor.experimental.context_parallel`, has fused kernels for
+    Scores are computed by plain matrix products, (s, s) of each head at a time, or with `zigzag` a quarter
+    of that. torch's own ring, `torch.distributed.tensor.experimental.context_parallel`, has fused kernels for
     CUDA, and none for the CPU as of torch 2.13.
 
     Args:
