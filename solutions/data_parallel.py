@@ -265,7 +265,8 @@ points_for(
 # ## Task 3. A loop with four bugs (5 points)
 # The loop below runs on any number of ranks without an error, its loss falls, and it is wrong in four
 # places. Write `train_rank`, which does on N ranks what its docstring says one process would do. Two of the
-# four bugs are in the chapter, one is in the chapter's first equation, and one is not in the chapter at all.
+# four break a condition that the chapter names, one breaks its equation for the mean, and one is not in the
+# chapter at all.
 
 
 # %%

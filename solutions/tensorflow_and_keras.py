@@ -36,8 +36,8 @@ tf.get_logger().setLevel("ERROR")
 # `Session.run` does: compute the node that is asked for, run no operation that it does not need, run each
 # operation once however many nodes use its result, and let a fed value stand in for *any* node.
 #
-# The three-line interpreter of the chapter is not enough: a node that two others use would run twice, and
-# in a deep graph a million times.
+# The chapter's interpreter is not enough: a node that two others use would run twice, and in a deep graph a
+# million times.
 
 
 # %% nbgrader="solution" grade_id="session_run"
