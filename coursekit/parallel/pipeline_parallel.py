@@ -84,14 +84,35 @@ class PipelineSchedule:
         """
         self._check(inputs, targets, num_valid)
         self._loss.factor = dp_size / num_valid
+        loss = self._run(self.torch_schedule.step, inputs, targets)
+        return loss if loss is None else loss / dp_size
+
+    @torch.no_grad()
+    def evaluate(self, inputs: Tensor, targets: Tensor, *, num_valid: int | Tensor) -> Tensor | None:
+        """Return the mean loss of a batch, on the rank that has the last stage; None on all others.
+
+        No gradients, no activations kept. Arguments as for `step`, and the shape that of the steps. Dropout
+        stays on unless `eval()` was called on every one of `stages`.
+
+        Raises: InputError as `step` does, and for "zbv", whose forward pass torch 2.13 cannot run alone.
+        """
+        if isinstance(self.torch_schedule, pipelining.ScheduleZBVZeroBubble):
+            raise InputError(
+                "'zbv' cannot evaluate", fix="use another schedule where losses are to be evaluated"
+            )
+        self._check(inputs, targets, num_valid)
+        self._loss.factor = 1 / num_valid
+        return self._run(self.torch_schedule.eval, inputs, targets)
+
+    def _run(self, method: Callable[..., object], inputs: Tensor, targets: Tensor) -> Tensor | None:
         losses: list[Tensor] = []
-        self.torch_schedule.step(
+        method(
             *([inputs] if self._is_first else []),
             target=targets if self._is_last else None,
             losses=losses if self._is_last else None,
             return_outputs=False,
         )
-        return torch.stack(losses).detach().sum() / dp_size if self._is_last else None
+        return torch.stack(losses).detach().sum() if self._is_last else None
 
     def _check(self, inputs: Tensor, targets: Tensor, num_valid: int | Tensor) -> None:
         m = self.num_micro_batches

@@ -25,6 +25,7 @@ from coursekit.parallel import (
 
 STAGES = {"gpipe": 1, "1f1b": 1, "interleaved": 2, "zero_bubble": 2, "zbv": 2}  # a rank
 NUM_MICRO_BATCHES = 4
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 
 
 def tiny_gpt(n_layers=8, **options):
@@ -98,6 +99,59 @@ def is_close(result, oracle):
 @pytest.mark.parametrize("name", STAGES)
 def test_a_pipeline_trains_as_the_whole_model_does(name, world_size):
     assert is_close(joined(launch(train_on_rank, world_size, name, steps=3)), train_alone(steps=3))
+
+
+def evaluate_between_steps(name):
+    stages = split_into_stages(tiny_gpt(), STAGES[name] * dist.get_world_size())
+    schedule = make_schedule(name, stages, num_micro_batches=NUM_MICRO_BATCHES, loss_sum=loss_sum)
+    input_ids, labels = batch(0)
+    num_valid = int((labels != -100).sum())
+    losses = [schedule.evaluate(input_ids, labels, num_valid=num_valid)]
+    no_gradients = all(p.grad is None for p in schedule.parameters())
+    losses.append(schedule.step(input_ids, labels, num_valid=num_valid))
+    losses.append(schedule.evaluate(input_ids, labels, num_valid=num_valid))
+    return losses, no_gradients, (losses[1], gradients(schedule.stages))
+
+
+@pytest.mark.parametrize("name", ["gpipe", "1f1b", "interleaved", "zero_bubble"])
+def test_evaluation_between_steps_gives_the_loss_and_leaves_gradients_alone(name):
+    results = launch(evaluate_between_steps, 2, name)
+    loss, _ = train_alone()
+    assert results[0][0] == [None, None, None]
+    assert [value.item() for value in results[1][0]] == pytest.approx([loss] * 3, rel=1e-12)
+    assert all(no_gradients for _, no_gradients, _ in results)
+    assert is_close(joined([result for _, _, result in results]), train_alone())
+
+
+def test_zbv_says_that_it_cannot_evaluate():
+    with pytest.raises(RankError, match="'zbv' cannot evaluate; use another schedule"):
+        launch(evaluate_between_steps, 2, "zbv")
+
+
+def stages_of_one_rank(device):
+    """Both stages on one rank, and the whole model beside them on the same device."""
+    model = tiny_gpt().to(device)
+    input_ids, labels = (tensor.to(device) for tensor in batch(0))
+    num_valid = int((labels != -100).sum())
+    schedule = make_schedule(
+        "interleaved", split_into_stages(model, 2), num_micro_batches=NUM_MICRO_BATCHES, loss_sum=loss_sum
+    )
+    result = schedule.step(input_ids, labels, num_valid=num_valid), gradients(schedule.stages)
+    whole = tiny_gpt().to(device)
+    loss = loss_sum(whole(input_ids), labels) / num_valid
+    loss.backward()
+    return is_close(result, (loss.item(), gradients([whole])))
+
+
+@pytest.mark.parametrize(
+    ("device", "backend"),
+    [
+        ("cpu", "gloo"),
+        pytest.param("cuda", "nccl", marks=[pytest.mark.gpu, needs_cuda]),
+    ],
+)
+def test_stages_may_share_a_rank(device, backend):
+    assert launch(stages_of_one_rank, 1, device, backend=backend) == [True]
 
 
 def torchs_mean_of_means():

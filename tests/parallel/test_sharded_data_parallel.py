@@ -30,6 +30,7 @@ from coursekit.parallel import (
 from coursekit.train import accumulate_gradients, split_into_micro_batches
 
 STEPS = 3
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 
 
 def tiny_gpt(tie_embeddings=False):
@@ -221,6 +222,30 @@ def test_bytes_kept_are_those_of_the_formula(world_size):
     assert {(mine.parameters, mine.gradients) for mine in kept} == {(expected.parameters, expected.gradients)}
     # Whole parameters are dealt out, so ranks differ; the formula is their mean.
     assert sum(mine.optimizer for mine in kept) / world_size == expected.optimizer
+
+
+def two_steps(device):
+    """The same as FSDP on one rank and as a plain model, on one device; the largest difference."""
+    models = [shard_model(tiny_gpt().to(device)), tiny_gpt().to(device)]
+    for model in models:
+        _, optimizer = adamw(model)
+        for step in range(2):
+            optimizer.zero_grad()
+            loss_sum(model, *(tensor.to(device) for tensor in batch(step))).backward()
+            optimizer.step()
+    whole = [p.full_tensor() for p in models[0].parameters()]
+    return max((a - b).abs().max().item() for a, b in zip(whole, models[1].parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("device", "backend"),
+    [
+        ("cpu", "gloo"),
+        pytest.param("cuda", "nccl", marks=[pytest.mark.gpu, needs_cuda]),
+    ],
+)
+def test_one_rank_alone_trains_as_the_plain_model_does(device, backend):
+    assert max(launch(two_steps, 1, device, backend=backend)) < 1e-12
 
 
 def low_precision():
