@@ -27,7 +27,8 @@ class Experts(nn.Module):
 
     def __init__(self, config: GPTConfig, n_experts: int) -> None:
         super().__init__()
-        self.n_experts, self.n_layers, self.activation = n_experts, config.n_layers, config.activation
+        self.n_experts, self.first_expert, self.total_experts = n_experts, 0, n_experts
+        self.n_layers, self.activation = config.n_layers, config.activation
         d, d_ff = config.d_model, config.d_ff
         widths = {"up": (d, d_ff), "gate": (d, d_ff), "down": (d_ff, d)}
         if config.activation != "swiglu":
@@ -40,13 +41,21 @@ class Experts(nn.Module):
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator | None = None) -> None:
-        """Draw all weights anew, by the rule of `GPT.init_weights`."""
+        """Draw all weights anew, by the rule of `GPT.init_weights`, one expert after the other.
+
+        Where this module holds a share of the experts, the others' numbers are drawn as well and let go: all
+        ranks then have the weights of one process, and their generators stay alike.
+        """
         for name, parameter in self.named_parameters(recurse=False):
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
-            else:
-                std = INIT_STD / math.sqrt(2 * self.n_layers) if name == "down_proj" else INIT_STD
-                nn.init.normal_(parameter, std=std, generator=generator)
+                continue
+            std = INIT_STD / math.sqrt(2 * self.n_layers) if name == "down_proj" else INIT_STD
+            weight = self._local(parameter)
+            for expert in range(self.total_experts):
+                drawn = nn.init.normal_(torch.empty_like(weight[0]), std=std, generator=generator)
+                if 0 <= expert - self.first_expert < self.n_experts:
+                    weight[expert - self.first_expert] = drawn
 
     def forward(self, x: Float[Tensor, "n d"], routing: Routing) -> Float[Tensor, "n d"]:
         """Return Σ_j gate_j expert_j(x) over the choices of each token that found a place.
@@ -75,7 +84,7 @@ class Experts(nn.Module):
             room: length of a queue.
         """
         nowhere = self.n_experts * room  # one row more than there are places, for what is dropped
-        slots = torch.where(places < room, experts * room + places, nowhere)
+        slots = (experts * room + places).masked_fill(places >= room, nowhere)
         queues = rows.new_zeros(nowhere + 1, rows.shape[1]).index_add(0, slots, rows)
         outputs = self.feed_forward(queues[:-1].unflatten(0, (self.n_experts, room)))
         return F.pad(outputs.flatten(0, 1), (0, 0, 0, 1))[slots]
@@ -92,8 +101,13 @@ class Experts(nn.Module):
         return self._linear(inside, "down", which)
 
     def _linear(self, x: Tensor, name: str, which: int | slice) -> Tensor:
-        y, bias = x @ getattr(self, f"{name}_proj")[which], getattr(self, f"{name}_bias")
-        return y if bias is None else y + bias[which].type_as(y)
+        weight, bias = getattr(self, f"{name}_proj"), getattr(self, f"{name}_bias")
+        y = x @ self._local(weight)[which]
+        return y if bias is None else y + self._local(bias)[which].type_as(y)
+
+    def _local(self, parameter: Tensor) -> Tensor:
+        """Return the experts of this process; there is something to do where they are spread."""
+        return parameter
 
 
 def weighted_sum(outputs: Float[Tensor, "n k d"], gates: Float[Tensor, "n k"]) -> Float[Tensor, "n d"]:

@@ -13,7 +13,7 @@ def _gpt2(d_model: int, n_layers: int, n_heads: int) -> GPTConfig:
     return GPTConfig(50257, 1024, d_model=d_model, n_layers=n_layers, n_heads=n_heads)
 
 
-def _llama(vocab_size: int, max_seq_len: int, **shape: float) -> GPTConfig:
+def _llama(vocab_size: int, max_seq_len: int, **shape: int | float) -> GPTConfig:
     return GPTConfig(
         vocab_size,
         max_seq_len,

@@ -8,12 +8,16 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.distributed import _functional_collectives as functional  # all_to_all_single with a gradient
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor, Shard
 
 from coursekit.errors import InputError
 from coursekit.models.experts import Experts, weighted_sum
 from coursekit.models.moe import MoE, mix_experts_naive
 from coursekit.models.routing import Routing, queue_places
+from coursekit.parallel.conjugate_operators import gather_sequence, scatter_sequence
 from coursekit.parallel.data_parallel import average_gradients
+from coursekit.parallel.mesh import make_mesh
 
 Group = dist.ProcessGroup | None
 
@@ -29,28 +33,33 @@ class SpreadExperts(Experts):
     backward pass the same once more, 2 (m + m') d s in all. The counts must be known on the host before
     rows can be sent, so the device is waited for once.
 
+    Parameters are DTensors, sharded along dim 0, so that the norm of gradients and distributed checkpoints
+    know that ranks hold different experts.
+
     Args:
         experts: all E of them, the same on every rank; this module copies its share.
-        group: the N ranks.
+        mesh: of one axis, the N ranks.
     Raises: InputError if N does not divide E.
     Source: Lepikhin et al. 2020, GShard, section 3.2 (https://arxiv.org/abs/2006.16668).
     """
 
-    def __init__(self, experts: Experts, group: Group = None) -> None:
+    def __init__(self, experts: Experts, mesh: DeviceMesh) -> None:
         nn.Module.__init__(self)
-        self.group = group or dist.group.WORLD
-        ep_rank, self.ep_size = dist.get_rank(self.group), dist.get_world_size(self.group)
+        self.group, self.ep_size = mesh.get_group(), mesh.size()
         _check_division(experts.n_experts, self.ep_size)
-        self.n_experts = experts.n_experts // self.ep_size
-        self.first_expert = ep_rank * self.n_experts
+        self.n_experts, self.total_experts = experts.n_experts // self.ep_size, experts.n_experts
+        self.first_expert = mesh.get_local_rank() * self.n_experts
         self.n_layers, self.activation = experts.n_layers, experts.activation
         for name, parameter in experts._parameters.items():
-            # A clone, or the slice would keep all experts' memory alive.
-            share = None if parameter is None else nn.Parameter(self._share(parameter).clone())
-            self.register_parameter(name, share)
+            self.register_parameter(name, None if parameter is None else self._share(parameter, mesh))
 
-    def _share(self, parameter: Tensor) -> Tensor:
-        return parameter.detach()[self.first_expert : self.first_expert + self.n_experts]
+    def _share(self, parameter: Tensor, mesh: DeviceMesh) -> nn.Parameter:
+        mine = parameter.detach().narrow(0, self.first_expert, self.n_experts)
+        # A clone, or the slice would keep all experts' memory alive.
+        return nn.Parameter(DTensor.from_local(mine.clone(), mesh, [Shard(0)], run_check=False))
+
+    def _local(self, parameter: DTensor) -> Tensor:
+        return parameter.to_local()
 
     def forward(self, x: Float[Tensor, "n d"], routing: Routing) -> Float[Tensor, "n d"]:
         """Return what `Experts.forward` does with all experts; n may differ between ranks."""
@@ -67,7 +76,7 @@ class SpreadExperts(Experts):
 
     def _sort_by_expert(self, routing: Routing) -> tuple[Int[Tensor, m], Int[Tensor, "n_ranks e"]]:
         """Return all choices in the order of their experts, and how many rows each expert gets."""
-        n_experts = self.ep_size * self.n_experts
+        n_experts = self.total_experts
         experts = torch.where(routing.kept, routing.experts, n_experts).flatten()
         load = F.one_hot(experts, n_experts + 1).sum(0)[:-1]
         return experts.argsort(stable=True), load.view(self.ep_size, self.n_experts)
@@ -94,43 +103,42 @@ class GatheredExperts(SpreadExperts):
 
     def forward(self, x: Float[Tensor, "n d"], routing: Routing) -> Float[Tensor, "n d"]:
         """Return what `SpreadExperts.forward` does."""
-        gathered = Routing(
-            logits=routing.logits,
-            experts=self._gather(routing.experts) - self.first_expert,
-            gates=self._gather(routing.gates),
-            places=self._gather(routing.places),
-            capacity=routing.capacity,
-        )
-        y = mix_experts_naive(self, self._gather(x), gathered)
-        return functional.reduce_scatter_tensor_autograd(y, "sum", 0, self.group)
-
-    def _gather(self, x: Tensor) -> Tensor:
-        return functional.all_gather_tensor_autograd(x.contiguous(), 0, self.group)
+        numbers = torch.stack((routing.experts, routing.places), dim=1)
+        all_numbers = numbers.new_empty(self.ep_size * len(x), *numbers.shape[1:])
+        dist.all_gather_into_tensor(all_numbers, numbers, group=self.group)
+        experts, places = all_numbers.unbind(1)
+        gates = gather_sequence(routing.gates, self.group, dim=0)
+        of_all = Routing(routing.logits, experts - self.first_expert, gates, places, routing.capacity)
+        y = mix_experts_naive(self, gather_sequence(x, self.group, dim=0), of_all)
+        return scatter_sequence(y, self.group, dim=0)
 
 
-def spread_experts(model: nn.Module, group: Group = None) -> None:
+def spread_experts(model: nn.Module, mesh: DeviceMesh | None = None) -> None:
     """Replace the experts of every `MoE` in `model` by this rank's share of them, see `SpreadExperts`.
 
-    The router and all else stay whole on every rank. Make the optimizer afterwards. After the backward pass
-    call `average_gradients_with_experts` and not `average_gradients`, which would mix different experts.
+    The router and all else stay whole on every rank. Make the optimizer afterwards; where it would work on
+    many tensors at once (`foreach`, the default on a GPU), give the experts a parameter group of their own,
+    since torch refuses DTensors and plain tensors in one. After the backward pass call
+    `average_gradients_with_experts`: whatever averages all gradients over these ranks, as
+    `DistributedDataParallel` does, would mix different experts.
 
     Args:
-        model: the same on all ranks, with at least one `MoE`; changed in place.
-        group: the ranks that share the experts, `mesh["ep"].get_group()`; None is all.
+        model: the same on all ranks, with at least one `MoE`, on its device or on "meta"; changed in place.
+        mesh: the ranks that share the experts, `make_mesh(ep=4)["ep"]`; None is all.
     Raises: InputError if the ranks do not divide the experts, there is no `MoE`, or no process group.
     """
-    _replace_experts(model, group, SpreadExperts)
+    _replace_experts(model, mesh, SpreadExperts)
 
 
-def spread_experts_naive(model: nn.Module, group: Group = None) -> None:
+def spread_experts_naive(model: nn.Module, mesh: DeviceMesh | None = None) -> None:
     """Replace the experts of every `MoE` in `model` by this rank's share, see `GatheredExperts`.
 
     Args:
         model: as for `spread_experts`.
-        group: as for `spread_experts`.
+        mesh: as for `spread_experts`.
     Raises: InputError as `spread_experts` does.
     """
-    _replace_experts(model, group, GatheredExperts)
+    _replace_experts(model, mesh, GatheredExperts)
 
 
 @torch.no_grad()
@@ -147,17 +155,20 @@ def average_gradients_with_experts(model: nn.Module, group: Group = None, *, rep
         group: all N ranks with tokens of their own; None is all there are.
         replicas: the ranks that hold the same experts as this one, where there are several groups that
             share them: `mesh["dp"].get_group()`, while `group` is that of the axes dp and ep together.
-    Raises: InputError as `average_gradients` does.
+    Raises: InputError as `average_gradients` does, or if the groups do not fit: N ranks are so many
+        replicas of so many ranks that share the experts.
     """
     spread = [module for module in model.modules() if isinstance(module, SpreadExperts)]
+    _check_groups(spread, group, replicas)
     experts = {parameter: None for module in spread for parameter in module.parameters()}
     average_gradients(nn.ParameterList(p for p in model.parameters() if p not in experts), group)
     for parameter in experts:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
+        gradient = parameter.grad.to_local()
         if replicas is not None:
-            dist.all_reduce(parameter.grad, group=replicas)
-        parameter.grad /= dist.get_world_size(group)
+            dist.all_reduce(gradient, group=replicas)
+        gradient /= dist.get_world_size(group)
 
 
 def total_load(routing: Routing, group: Group = None) -> Int[Tensor, e]:
@@ -170,17 +181,28 @@ def total_load(routing: Routing, group: Group = None) -> Int[Tensor, e]:
     return load
 
 
-def _replace_experts(model: nn.Module, group: Group, kind: type[SpreadExperts]) -> None:
-    if not dist.is_initialized():
-        raise InputError(
-            "there is no process group",
-            fix="call this in a function run by coursekit.parallel.launch, or start the script with torchrun",
-        )
+def _replace_experts(model: nn.Module, mesh: DeviceMesh | None, kind: type[SpreadExperts]) -> None:
     layers = [module for module in model.modules() if isinstance(module, MoE)]
     if not layers:
         raise InputError("the model has no experts", fix="put them in with coursekit.models.use_experts")
+    mesh = make_mesh()["dp"] if mesh is None else mesh
+    if mesh.ndim != 1:
+        names = mesh.mesh_dim_names or ()
+        raise InputError("a mesh of several axes", expected='one, as mesh["ep"]', got=", ".join(names))
     for layer in layers:
-        layer.experts = kind(layer.experts, group)
+        layer.experts = kind(layer.experts, mesh)
+
+
+def _check_groups(spread: list[SpreadExperts], group: Group, replicas: Group) -> None:
+    for module in spread:
+        num_replicas = 1 if replicas is None else dist.get_world_size(replicas)
+        if dist.get_world_size(group) != num_replicas * module.ep_size:
+            raise InputError(
+                "the groups do not fit",
+                expected=f"{num_replicas} replicas of {module.ep_size} ranks that share experts, together",
+                got=f"a group of {dist.get_world_size(group)}",
+                fix="group is all ranks with tokens of their own, replicas those with the same experts",
+            )
 
 
 def _check_division(n_experts: int, ep_size: int) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from coursekit.models import Rotary, apply_rotary, rotary_angles
+from coursekit.parallel import launch
 
 
 def scores(m, n, head_dim=8):
@@ -33,6 +34,27 @@ def test_scores_depend_on_the_distance_alone():
     assert scores(7, 4) == pytest.approx(scores(1007, 1004), rel=1e-10)  # angles near 1000 have fewer digits
     assert scores(7, 4) != pytest.approx(scores(7, 5), rel=1e-2)
     assert scores(7, 4) != pytest.approx(scores(4, 7), rel=1e-2)
+
+
+def mixed_precision_on_rank():
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+    seen = []
+
+    class Layer(torch.nn.Linear):
+        def forward(self, x, *, rotary, pair):
+            seen.append((x.dtype, rotary.cos.dtype, pair[0].dtype))
+            return super().forward(x)
+
+    layer = fully_shard(Layer(2, 2), mp_policy=MixedPrecisionPolicy(param_dtype=torch.bfloat16))
+    rotary = Rotary(torch.arange(3), 4, theta=10_000.0, dtype=torch.float32)
+    layer(torch.zeros(1, 2), rotary=rotary, pair=(rotary.cos, rotary.sin))
+    return seen
+
+
+def test_fsdp_casts_hidden_states_and_leaves_the_angles():
+    [seen] = launch(mixed_precision_on_rank, 1)
+    assert seen == [(torch.bfloat16, torch.float32, torch.bfloat16)]  # the pair of tensors is the control
 
 
 def test_lengths_and_dtypes_are_kept():

@@ -10,6 +10,8 @@ import functools
 import pytest
 import torch
 import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 
 from coursekit.errors import InputError
@@ -20,12 +22,14 @@ from coursekit.parallel import (
     average_gradients_with_experts,
     count_communication,
     launch,
+    local_parts,
     make_mesh,
     merge_axes,
     spread_experts,
     spread_experts_naive,
     total_load,
 )
+from coursekit.train import clip_gradients
 
 RTOL = 1e-12
 N_EXPERTS, TOP_K, D = 4, 2, 6
@@ -87,7 +91,11 @@ def layer_on_rank(spread, factor, uneven, average=average_gradients_with_experts
     y = moe(x)
     y.square().mean().backward()
     average(moe)
-    return y.detach(), x.grad, {name: parameter.grad for name, parameter in moe.named_parameters()}
+    return y.detach(), x.grad, {name: local(parameter.grad) for name, parameter in moe.named_parameters()}
+
+
+def local(tensor):
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def assert_same_layer(results, expected, world_size):
@@ -124,7 +132,7 @@ def average_without_dividing_experts(model):
 
 def average_different_experts(model):
     """The other: the i-th expert of each rank, which are N different ones, are averaged."""
-    average_gradients(model)
+    average_gradients(local_parts(model))
 
 
 @pytest.mark.parametrize("bug", [average_without_dividing_experts, average_different_experts])
@@ -145,7 +153,7 @@ def one_way_traffic_on_rank():
     x = tokens_of(dist.get_rank()).abs().requires_grad_()
     y = moe(x)
     y.sum().backward()
-    return y.detach(), {name: parameter.grad for name, parameter in moe.named_parameters()}
+    return y.detach(), {name: local(parameter.grad) for name, parameter in moe.named_parameters()}
 
 
 def test_a_rank_whose_experts_nobody_chose_takes_part_with_zeros():
@@ -209,8 +217,8 @@ def batches(steps=3):
 
 
 def train(model, rows, loads, average):
-    """SGD with the balancing loss; `loads` gives those that count, `average` acts on the gradients."""
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
+    """SGD with the balancing loss, clipped; `loads` gives those that count, `average` acts on gradients."""
+    norms, optimizer = [], torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
     for input_ids in batches():
         input_ids = input_ids[rows]
         with record_routing(model) as routings:
@@ -220,34 +228,100 @@ def train(model, rows, loads, average):
         optimizer.zero_grad()
         loss.backward()
         average(model)
+        norms.append(clip_gradients(model, 0.05).item())
         optimizer.step()
-    return {name: parameter.detach() for name, parameter in model.named_parameters()}
+    return {name: local(parameter.detach()) for name, parameter in model.named_parameters()}, norms
 
 
 def train_on_rank(dp=1):
     mesh = make_mesh(dp=dp, ep=dist.get_world_size() // dp)
     everyone, ep = merge_axes(mesh, "dp", "ep"), mesh["ep"]
     model = model_with_experts()
-    spread_experts(model, ep.get_group())
+    spread_experts(model, ep)
     group, replicas = everyone.get_group(), mesh["dp"].get_group()
     average = functools.partial(average_gradients_with_experts, group=group, replicas=replicas)
     rows = slice(dist.get_rank(), None, dist.get_world_size())
-    parameters = train(model, rows, functools.partial(total_load, group=group), average)
-    return ep.get_local_rank(), parameters
+    return ep.get_local_rank(), *train(model, rows, functools.partial(total_load, group=group), average)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("world_size", "dp"), [(2, 1), (4, 1), (4, 2)])
 def test_a_gpt_with_experts_trains_as_one_process_does(world_size, dp):
-    alone = train(model_with_experts(), slice(None), lambda routing: None, lambda model: None)
-    before = model_with_experts().state_dict()
-    for ep_rank, parameters in launch(train_on_rank, world_size, dp=dp):
+    alone, norms = train(model_with_experts(), slice(None), lambda routing: None, lambda model: None)
+    router = "blocks.1.feed_forward.router.proj.weight"
+    assert (alone[router] - model_with_experts().state_dict()[router]).norm() > 1e-3
+    assert min(norms) > 0.05  # each step was clipped, by the norm of all experts
+    for ep_rank, parameters, norms_of_rank in launch(train_on_rank, world_size, dp=dp):
+        assert norms_of_rank == pytest.approx(norms, rel=RTOL)
         for name, parameter in parameters.items():
             whole = alone[name]
             share = whole.chunk(world_size // dp)[ep_rank] if ".experts." in name else whole
             torch.testing.assert_close(parameter, share, rtol=RTOL, atol=1e-13)
-        moved = parameters["blocks.1.feed_forward.router.proj.weight"]
-        assert not torch.allclose(moved, before["blocks.1.feed_forward.router.proj.weight"], rtol=1e-3)
+
+
+def save_on_rank(folder):
+    model = model_with_experts()
+    spread_experts(model)
+    dcp.save(model.state_dict(), checkpoint_id=folder)
+
+
+def load_on_rank(folder):
+    model = model_with_experts()
+    spread_experts(model)
+    for parameter in model.parameters():
+        torch.nn.init.zeros_(parameter)
+    dcp.load(model.state_dict(), checkpoint_id=folder)
+    return {name: local(value) for name, value in model.state_dict().items()}
+
+
+@pytest.mark.slow
+def test_experts_saved_by_two_ranks_load_on_four(tmp_path):
+    launch(save_on_rank, 2, tmp_path)
+    whole = model_with_experts().state_dict()
+    for rank, state in enumerate(launch(load_on_rank, 4, tmp_path)):
+        for name, value in state.items():
+            share = whole[name].chunk(4)[rank] if ".experts." in name else whole[name]
+            assert torch.equal(value, share)
+
+
+def make_on_meta_device():
+    with torch.device("meta"):
+        model = GPT(CONFIG)
+        use_experts(model, N_EXPERTS)
+    spread_experts(model)
+    model.to_empty(device="cpu")
+    model.init_weights(torch.Generator().manual_seed(0))
+    return {name: local(parameter.detach()) for name, parameter in model.named_parameters()}
+
+
+def test_weights_drawn_after_spreading_are_those_of_one_process():
+    whole = GPT(CONFIG)
+    use_experts(whole, N_EXPERTS)
+    whole.init_weights(torch.Generator().manual_seed(0))
+    for rank, parameters in enumerate(launch(make_on_meta_device, 2)):
+        for name, parameter in whole.named_parameters():
+            share = parameter.chunk(2)[rank] if ".experts." in name else parameter
+            assert torch.equal(parameters[name], share)
+
+
+def average_in_wrong_groups():
+    moe = layer_of()
+    spread_experts(moe, make_mesh(dp=2, ep=2)["ep"])
+    average_gradients_with_experts(moe)
+
+
+def test_a_forgotten_replica_is_an_error_that_says_which_groups_fit():
+    with pytest.raises(RankError, match="1 replicas of 2 ranks that share experts, together, got"):
+        launch(average_in_wrong_groups, 4, echo=False)
+
+
+def spread_over_several_axes():
+    spread_experts(layer_of(), make_mesh(dp=1, ep=1)["dp", "ep"])
+
+
+def test_a_mesh_of_several_axes_is_an_error():
+    with pytest.raises(RankError, match=r'a mesh of several axes: expected one, as mesh\["ep"\], got dp, ep'):
+        launch(spread_over_several_axes, 1, echo=False)
 
 
 def divide_three_experts():
