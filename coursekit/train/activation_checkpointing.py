@@ -125,6 +125,9 @@ def checkpoint_layers(
     after. Nothing is recomputed under `torch.no_grad`. `torch.utils.checkpoint` does the work, without
     re-entering autograd.
 
+    What runs inside a layer runs twice: batch norm updates its running statistics twice a step, and hooks of
+    modules inside are called twice.
+
     Args:
         layers: modules that run once a forward pass each, as a rule `model.layers`, the blocks of a
             transformer.

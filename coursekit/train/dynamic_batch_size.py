@@ -196,7 +196,8 @@ def find_micro_batch_size(
     """Return the largest micro-batch of up to `max_size` sequences for which `try_step` has enough memory.
 
     Doubles the size until memory runs out, then halves the interval between the largest that fitted and the
-    smallest that did not: at most 2 log2(max_size) + 2 trials. Random states are as before afterwards.
+    smallest that did not: at most 2 log2(max_size) + 2 trials. Random states are as before afterwards. Ranks
+    search each for themselves: take the smallest of their sizes.
 
     Args:
         try_step: runs a step with micro-batches of the size given, and needs as much memory as a real step

@@ -126,8 +126,8 @@ class LossScaler(torch.amp.GradScaler):
         if not found:
             raise InputError("no step to update after", fix="call scaler.step(optimizer) before update()")
         self._count(torch.stack([x.to(found[0].device, non_blocking=True) for x in found]).sum() > 0)
-        # Torch's scaler has no static scale; one that is set anew after each step is static.
-        super().update(self._init_scale if new_scale is None and not self.dynamic else new_scale)
+        # Torch's scaler has no static scale; one that is set to itself after each step is static.
+        super().update(self._scale if new_scale is None and not self.dynamic else new_scale)
 
     def state_dict(self) -> dict[str, Any]:
         """Return torch's state of a scaler and the counts, for a checkpoint; empty if not enabled."""

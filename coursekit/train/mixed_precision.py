@@ -148,7 +148,7 @@ class MasterWeightsNaive:
             working.grad = None
 
     def step(self, optimizer: torch.optim.Optimizer) -> bool:
-        """Update masters and model unless a gradient overflowed; adapt the scale; return whether it did."""
+        """Update masters and model unless a gradient overflowed; adapt the scale; return whether one did."""
         gradients = [master.grad for master in self.parameters if master.grad is not None]
         overflowed = not all(bool(gradient.isfinite().all()) for gradient in gradients)
         if overflowed:

@@ -90,16 +90,15 @@ def test_control_dropout_recomputed_from_another_random_state_is_rejected():
     assert (gradients(model) - expected).norm() > 0.1 * expected.norm()
 
 
-@pytest.mark.parametrize("checkpointed", [False, True])
-def test_the_random_state_after_a_step_is_that_of_a_step_without(checkpointed):
+def test_the_random_state_after_a_step_is_that_of_a_step_without():
+    plain, naive, checkpointed = (model_of(0.5) for _ in range(3))
+    checkpoint_layers(checkpointed)
     states = []
-    for change in (lambda model: None, checkpoint_layers):
-        model = model_of(0.5)
-        if checkpointed:
-            change(model)
-        gradients(model, None if checkpointed else run_naive(model))
+    for model, run in ((plain, None), (naive, run_naive(naive)), (checkpointed, None)):
+        gradients(model, run)
         states.append(torch.get_rng_state())
-    assert torch.equal(*states)
+    assert torch.equal(states[0], states[1])
+    assert torch.equal(states[0], states[2])
 
 
 def saved_after_forward(**options):
@@ -251,12 +250,13 @@ def test_a_keyword_with_the_name_of_one_of_checkpoints_own_reaches_the_layer():
     assert torch.equal(gradients(model[:2], with_keyword(model)), gradients(plain[:2], with_keyword(plain)))
 
 
-def test_hooks_of_a_layer_run_once_a_pass():
+def test_hooks_of_a_layer_run_once_a_pass_and_those_inside_it_twice():
     model, calls = model_of(), []
     checkpoint_layers(model)
-    model[0].register_forward_hook(lambda *_: calls.append(1))
+    model[0].register_forward_hook(lambda *_: calls.append("layer"))
+    model[0].up.register_forward_hook(lambda *_: calls.append("inside"))
     gradients(model)
-    assert len(calls) == 1
+    assert calls == ["inside", "layer", "inside"]
 
 
 @pytest.mark.parametrize("options", [{}, {"save_ops": MATMUL_OPS}])
@@ -322,28 +322,36 @@ def test_under_ddp_with_accumulation_the_gradient_is_that_of_one_process(first, 
         torch.testing.assert_close(gradient, expected, rtol=1e-12, atol=1e-15)
 
 
-def fsdp_step_on_rank():
+def fsdp_step_on_rank(first):
     from torch.distributed.fsdp import fully_shard
 
     model = model_of()
-    checkpointed = checkpoint_layers(model)
+    if first == "checkpoint":
+        checkpointed = checkpoint_layers(model)
     for layer in model:
         fully_shard(layer)
     fully_shard(model)
+    if first == "fsdp":
+        checkpointed = checkpoint_layers(model)
     rows = inputs_of().chunk(dist.get_world_size())[dist.get_rank()]
     with record_op_dtypes() as dtypes:
         (model(rows).square().sum() / rows.shape[0]).backward()
-    with pytest.raises(InputError, match="remove the checkpointing before wrapping"):
+    if first == "checkpoint":
+        with pytest.raises(InputError, match="remove the checkpointing before wrapping"):
+            checkpointed.remove()
+    else:
         checkpointed.remove()
+        assert {type(layer).__name__ for layer in model} == {"FSDPBlock"}
     gradient = torch.cat([p.grad.full_tensor().flatten() for p in model.parameters()])
     return gradient, dtypes["aten.addmm"].total()
 
 
-def test_under_fsdp_the_gradient_is_that_of_one_process_and_layers_are_recomputed():
+@pytest.mark.parametrize("first", ["checkpoint", "fsdp"])
+def test_under_fsdp_the_gradient_is_that_of_one_process_and_layers_are_recomputed(first):
     model = model_of()
     (model(inputs_of()).square().sum() / ROWS).backward()
     expected = torch.cat([p.grad.flatten() for p in model.parameters()])
-    for gradient, num_forward_products in launch(fsdp_step_on_rank, 2):
+    for gradient, num_forward_products in launch(fsdp_step_on_rank, 2, first):
         torch.testing.assert_close(gradient, expected, rtol=1e-12, atol=1e-15)
         assert num_forward_products == 3 * N_LAYERS
 

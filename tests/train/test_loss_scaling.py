@@ -87,6 +87,18 @@ def test_a_static_scale_stays_and_steps_that_overflow_are_left_out():
     assert (scaler.num_skipped, scaler.num_skipped_in_a_row) == (2, 0)
 
 
+def test_a_static_scale_set_by_hand_or_loaded_is_the_one_that_stays():
+    weight, optimizer = one_weight()
+    scaler = LossScaler("cpu", init_scale=512, dynamic=False)
+    scaler.scale(weight.sum()).backward()
+    scaler.step(optimizer)
+    scaler.update(64.0)
+    assert [scale for scale, _ in run(scaler, [True, False])] == [64, 64]
+    other = LossScaler("cpu", dynamic=False)
+    other.load_state_dict(scaler.state_dict())
+    assert [scale for scale, _ in run(other, [True, False])] == [64, 64]
+
+
 def tiny_net(seed=0):
     torch.manual_seed(seed)
     return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))

@@ -102,6 +102,16 @@ def test_small_updates_are_swallowed_by_float16_weights_and_kept_by_masters():
     assert kept.weight.item() == torch.tensor(1 + steps * lr).half().item() > 1
 
 
+def test_a_gradient_too_small_for_float16_reaches_the_masters():
+    model = one_weight_model()
+    masters = MasterWeightsNaive(model)
+    masters.backward(model(torch.ones(1, 1).half()).float().sum() * 1e-8)
+    assert model.weight.grad.item() > 0  # 6.6e-4, times the scale
+    masters.unscale()
+    assert masters.parameters[0].grad.item() == pytest.approx(1e-8, rel=1e-3)  # float16 has 11 bits
+    assert torch.tensor(1e-8).half() == 0
+
+
 def test_a_float16_loss_is_an_error_by_hand():
     model = one_weight_model()
     masters = MasterWeightsNaive(model)
@@ -150,7 +160,7 @@ def test_the_record_tells_which_operations_stay_in_float32():
         y = x @ x
         nn.functional.mse_loss(y, x)
         nn.functional.cross_entropy(y, torch.zeros(4, dtype=torch.int64))
-        y.tanh()
+        y.t().tanh()
     assert dict(dtypes["aten.mm"]) == dict(dtypes["aten.tanh"]) == {torch.bfloat16: 1}
     assert dict(dtypes["aten.mse_loss"]) == dict(dtypes["aten._log_softmax"]) == {torch.float32: 1}
     assert "aten.t" not in dtypes
