@@ -49,8 +49,8 @@ class ResumePoint:
 def save_checkpoint_naive(path: str | os.PathLike, step: int, **parts: Stateful) -> None:
     """Overwrite the file at `path` with the step and the `state_dict()` of each part.
 
-    The version to read, and what most scripts do. A kill while it writes leaves neither the old checkpoint
-    nor the new one, a full disk the same, and the random states are forgotten.
+    The version to read. A kill while it writes leaves neither the old checkpoint nor the new one, a full disk
+    the same, and the random states are forgotten.
     """
     torch.save({"step": step, **{name: part.state_dict() for name, part in parts.items()}}, path)
 
@@ -123,6 +123,7 @@ def load_latest(folder: str | os.PathLike, **parts: Stateful | None) -> ResumePo
 
     Raises:
         InputError: the parts are not those that were saved.
+        RuntimeError: torch's own, if a part is of the same name but of other shapes.
         CheckpointError: there are checkpoints, and each is damaged; it lists what is wrong with each.
     """
     tried = []

@@ -90,7 +90,9 @@ def check_plain(value: Any, where: str) -> None:
             f"{where} cannot be saved",
             expected="tensors and plain Python values",
             got=f"{kind.__module__}.{kind.__qualname__}",
-            fix="use save_sharded" if kind.__name__ == "DTensor" else "convert it, e.g. with float(), dict()",
+            fix="shards go into save_sharded, as its model and optimizer"
+            if kind.__name__ == "DTensor"
+            else "convert it, e.g. with float() or dict()",
         )
 
 

@@ -25,6 +25,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from coursekit.train import (
     CheckpointError,
     ResumableSampler,
+    find_damage,
+    list_checkpoints,
     load_checkpoint_naive,
     load_latest,
     save_checkpoint,
@@ -41,7 +43,7 @@ NUM_KILL_POINTS = 30
 def train(folder, report, total_steps, pause_after=None, with_checkpoints=True):
     """Train from the last checkpoint to the end, saving each step; report each save that has returned."""
     torch.set_num_threads(1)
-    warnings.simplefilter("error")  # a checkpoint found damaged would be a torn one under a good name
+    warnings.filterwarnings("error", ".* is damaged")  # it would be a torn one under a good name
     seed_everything(0)
     model = nn.Sequential(nn.Linear(3, 5), nn.Dropout(0.3), nn.Linear(5, 1))
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
@@ -62,10 +64,18 @@ def train(folder, report, total_steps, pause_after=None, with_checkpoints=True):
                 save_checkpoint(folder, step, keep_last=2, **parts)
                 report(f"saved {step}")
             if step - start == pause_after:
-                signal.pause()  # so that no life can reach the end before the kills are done
+                wait_for_the_end()  # so that no life can finish the run before the kills are done
             if step == total_steps:
                 break
     torch.save([p.detach() for p in model.parameters()], Path(folder) / "final.pt")
+
+
+def wait_for_the_end():
+    """Wait to be killed, or for the parent's own end: no process may be left behind."""
+    parent = os.getppid()
+    while os.getppid() == parent:
+        time.sleep(0.05)
+    os._exit(2)
 
 
 def fork(function):
@@ -114,8 +124,12 @@ class Life:
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
-def check_nothing_lost(life, last_saved):
-    """Raise if the life began before a step whose save had returned; return the last step saved by now."""
+def check_nothing_lost(folder, life, last_saved):
+    """Raise if the life began before a step whose save had returned, or left a checkpoint that is not whole;
+    return the last step saved by now.
+    """
+    damaged = {str(path): damage for path in list_checkpoints(folder) if (damage := find_damage(path))}
+    assert damaged == {}
     if life.resumed is not None and life.resumed < last_saved:
         raise AssertionError(f"step {last_saved} was saved, and the run resumed from {life.resumed}")
     return max([last_saved, *life.saved])
@@ -135,7 +149,7 @@ def kill_at_random(folder):
         time.sleep(chance.uniform(0, 1.5 * step_seconds))  # the moment is random; nothing waits for it
         os.kill(life.pid, signal.SIGKILL)
         assert life.end() == -signal.SIGKILL
-        last_saved = check_nothing_lost(life, last_saved)
+        last_saved = check_nothing_lost(folder, life, last_saved)
         amid_saves += bool(list(folder.glob(".*")))
     return {"kills": NUM_RANDOM_KILLS, "amid saves": amid_saves} | finish(folder, total_steps, last_saved)
 
@@ -147,7 +161,7 @@ def kill_between_calls(folder):
     for number in range(1, NUM_KILL_POINTS + 1):
         life = Life(lambda report, n=number: train_until_call(n, folder, report, total_steps))
         assert life.end() == -signal.SIGKILL
-        last_saved = check_nothing_lost(life, last_saved)
+        last_saved = check_nothing_lost(folder, life, last_saved)
         points.append((folder.parent / "point").read_text())
     return {"points": points} | finish(folder, total_steps, last_saved)
 
@@ -176,7 +190,7 @@ def train_until_call(number, folder, report, total_steps):
 def finish(folder, total_steps, last_saved):
     life = Life(lambda report: train(folder, report, total_steps))
     assert life.end() == 0
-    assert check_nothing_lost(life, last_saved) == total_steps
+    assert check_nothing_lost(folder, life, last_saved) == total_steps
     whole = folder.parent / "whole"
     whole.mkdir()
     assert Life(lambda report: train(whole, report, total_steps, with_checkpoints=False)).end() == 0
