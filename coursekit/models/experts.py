@@ -70,7 +70,7 @@ class Experts(nn.Module):
         return weighted_sum(outputs.unflatten(0, places.shape), routing.gates).type_as(x)
 
     def run(
-        self, rows: Float[Tensor, "m d"], experts: Int[Tensor, m], places: Int[Tensor, m], room: int
+        self, rows: Float[Tensor, "m d"], experts: Int[Tensor, " m"], places: Int[Tensor, " m"], room: int
     ) -> Float[Tensor, "m d"]:
         """Return the output of each row's expert; 0 for a row whose place is beyond the room.
 

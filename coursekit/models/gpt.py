@@ -97,7 +97,7 @@ class GPT(nn.Module):
         self,
         input_ids: Int[Tensor, "b t"] | Float[Tensor, "b t d"],
         *,
-        positions: Int[Tensor, t] | None = None,
+        positions: Int[Tensor, " t"] | None = None,
         cache: KVCache | None = None,
     ) -> Float[Tensor, "b t v"] | Float[Tensor, "b t d"]:
         """Return logits (b, t, v), or the hidden states (b, t, d) if there is no `lm_head`.

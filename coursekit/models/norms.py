@@ -16,7 +16,7 @@ def make_norm(config: GPTConfig) -> nn.Module:
 
 
 def rms_norm_naive(
-    x: Float[Tensor, "... d"], weight: Float[Tensor, d], *, eps: float = 1e-5
+    x: Float[Tensor, "... d"], weight: Float[Tensor, " d"], *, eps: float = 1e-5
 ) -> Float[Tensor, "... d"]:
     """Return x · weight / √(mean(x²) + eps), the mean over the last dim.
 

@@ -8,7 +8,11 @@ from torch import Tensor
 
 
 def rotary_angles(
-    positions: Int[Tensor, t], head_dim: int, *, theta: float = 10_000.0, dtype: torch.dtype = torch.float32
+    positions: Int[Tensor, " t"],
+    head_dim: int,
+    *,
+    theta: float = 10_000.0,
+    dtype: torch.dtype = torch.float32,
 ) -> tuple[Float[Tensor, "t half"], Float[Tensor, "t half"]]:
     """Return cosine and sine of m θ_i, for every position m and pair of dimensions i.
 
@@ -71,7 +75,9 @@ class Rotary:
         dtype: as for `rotary_angles`.
     """
 
-    def __init__(self, positions: Int[Tensor, t], head_dim: int, *, theta: float, dtype: torch.dtype) -> None:
+    def __init__(
+        self, positions: Int[Tensor, " t"], head_dim: int, *, theta: float, dtype: torch.dtype
+    ) -> None:
         self.cos, self.sin = rotary_angles(positions, head_dim, theta=theta, dtype=dtype)
 
     def __call__(self, x: Float[Tensor, "b h t k"]) -> Float[Tensor, "b h t k"]:

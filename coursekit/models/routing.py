@@ -45,7 +45,7 @@ class Routing(NamedTuple):
         return (~self.kept).sum()
 
     @property
-    def load(self) -> Int[Tensor, e]:
+    def load(self) -> Int[Tensor, " e"]:
         """Number of choices that fell on each expert, dropped ones included."""
         return F.one_hot(self.experts.flatten(), self.logits.shape[-1]).sum(0)
 
@@ -98,7 +98,7 @@ class Router(nn.Module):
         return min(capacity, num_tokens)  # a token chooses an expert once at most
 
 
-def queue_places(experts: Int[Tensor, m], n_experts: int) -> Int[Tensor, m]:
+def queue_places(experts: Int[Tensor, " m"], n_experts: int) -> Int[Tensor, " m"]:
     """Return, for each entry, how many entries before it name the same expert.
 
     >>> queue_places(torch.tensor([2, 0, 2, 2, 0]), 3)
@@ -108,7 +108,7 @@ def queue_places(experts: Int[Tensor, m], n_experts: int) -> Int[Tensor, m]:
     return (one_hot.cumsum(0) * one_hot).sum(-1) - 1
 
 
-def load_balancing_loss(routing: Routing, *, load: Int[Tensor, e] | None = None) -> Float[Tensor, ""]:
+def load_balancing_loss(routing: Routing, *, load: Int[Tensor, " e"] | None = None) -> Float[Tensor, ""]:
     """Return E Σ_i f_i P_i: 1 if experts are chosen evenly, up to E / k if always the same k are.
 
     f_i is the share of all choices that fell on expert i, dropped ones included; P_i the mean over tokens
@@ -118,8 +118,8 @@ def load_balancing_loss(routing: Routing, *, load: Int[Tensor, e] | None = None)
     Args:
         routing: of one layer.
         load: choices on each expert (E), where not this routing's alone count: under data parallelism the
-            sum over ranks. The mean of the ranks' losses is then that of the joined batch; with each
-            rank's own f it is not.
+            sum over ranks. The mean of the ranks' losses, of as many tokens each, is then that of the
+            joined batch; with each rank's own f it is not.
     Source: Fedus et al. 2021, equations 4 to 6 (https://arxiv.org/abs/2101.03961).
 
     >>> even = Routing(torch.zeros(2, 2), torch.tensor([[0], [1]]), torch.ones(2, 1), torch.zeros(2, 1), None)

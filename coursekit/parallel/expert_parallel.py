@@ -74,11 +74,11 @@ class SpreadExperts(Experts):
         in_place = outputs.new_zeros(num_choices, x.shape[1]).index_copy(0, order, outputs)
         return weighted_sum(in_place.unflatten(0, routing.gates.shape), routing.gates).type_as(x)
 
-    def _sort_by_expert(self, routing: Routing) -> tuple[Int[Tensor, m], Int[Tensor, "n_ranks e"]]:
+    def _sort_by_expert(self, routing: Routing) -> tuple[Int[Tensor, " m"], Int[Tensor, "n_ranks e"]]:
         """Return all choices in the order of their experts, and how many rows each expert gets."""
-        n_experts = self.total_experts
-        experts = torch.where(routing.kept, routing.experts, n_experts).flatten()
-        load = F.one_hot(experts, n_experts + 1).sum(0)[:-1]
+        nowhere = self.total_experts
+        experts = routing.experts.masked_fill(~routing.kept, nowhere).flatten()
+        load = F.one_hot(experts, nowhere + 1).sum(0)[:-1]
         return experts.argsort(stable=True), load.view(self.ep_size, self.n_experts)
 
     def _run_received(self, rows: Float[Tensor, "m d"], received: list[list[int]]) -> Float[Tensor, "m d"]:
@@ -104,9 +104,9 @@ class GatheredExperts(SpreadExperts):
     def forward(self, x: Float[Tensor, "n d"], routing: Routing) -> Float[Tensor, "n d"]:
         """Return what `SpreadExperts.forward` does."""
         numbers = torch.stack((routing.experts, routing.places), dim=1)
-        all_numbers = numbers.new_empty(self.ep_size * len(x), *numbers.shape[1:])
-        dist.all_gather_into_tensor(all_numbers, numbers, group=self.group)
-        experts, places = all_numbers.unbind(1)
+        parts = [torch.empty_like(numbers) for _ in range(self.ep_size)]
+        dist.all_gather(parts, numbers, group=self.group)
+        experts, places = torch.cat(parts).unbind(1)
         gates = gather_sequence(routing.gates, self.group, dim=0)
         of_all = Routing(routing.logits, experts - self.first_expert, gates, places, routing.capacity)
         y = mix_experts_naive(self, gather_sequence(x, self.group, dim=0), of_all)
@@ -160,9 +160,11 @@ def average_gradients_with_experts(model: nn.Module, group: Group = None, *, rep
     """
     spread = [module for module in model.modules() if isinstance(module, SpreadExperts)]
     _check_groups(spread, group, replicas)
-    experts = {parameter: None for module in spread for parameter in module.parameters()}
+    experts = {parameter: None for module in spread for parameter in module.parameters()}  # an ordered set
     average_gradients(nn.ParameterList(p for p in model.parameters() if p not in experts), group)
     for parameter in experts:
+        if not parameter.requires_grad:
+            continue
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
         gradient = parameter.grad.to_local()
@@ -171,10 +173,11 @@ def average_gradients_with_experts(model: nn.Module, group: Group = None, *, rep
         gradient /= dist.get_world_size(group)
 
 
-def total_load(routing: Routing, group: Group = None) -> Int[Tensor, e]:
+def total_load(routing: Routing, group: Group = None) -> Int[Tensor, " e"]:
     """Return the number of choices that fell on each expert, over the ranks of `group`.
 
-    For `load_balancing_loss(routing, load=...)`, whose mean over ranks is then the loss of the whole batch.
+    For `load_balancing_loss(routing, load=...)`: the mean of the ranks' losses is then that of the joined
+    batch, if all have as many tokens.
     """
     load = routing.load
     dist.all_reduce(load, group=group)
