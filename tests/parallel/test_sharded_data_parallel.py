@@ -3,6 +3,8 @@
 The oracle trains on whole batches with torch alone. Only the order of summation differs: 1e-12 relative.
 """
 
+import functools
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -30,6 +32,7 @@ from coursekit.parallel import (
 from coursekit.train import accumulate_gradients, split_into_micro_batches
 
 STEPS = 3
+two_and_four = pytest.mark.parametrize("world_size", [2, pytest.param(4, marks=pytest.mark.slow)])
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 
 
@@ -120,7 +123,7 @@ def is_close(parameters, others, rtol=1e-12):
     return all(torch.allclose(parameters[name], others[name], rtol=rtol, atol=1e-14) for name in others)
 
 
-@pytest.mark.parametrize("world_size", [2, pytest.param(4, marks=pytest.mark.slow)])
+@two_and_four
 @pytest.mark.parametrize("wrap", [zero_1, zero_2, fsdp, hsdp])
 def test_sharded_ranks_train_as_one_process_does(wrap, world_size):
     for parameters in launch(train_on_rank, world_size, wrap):
@@ -162,66 +165,84 @@ def test_an_optimizer_made_before_sharding_is_found():
         launch(check_early_optimizer, 2)
 
 
-def measured_step(wrap):
-    """What a rank sends in a step, and keeps after it; the model's bytes, in all and outside the blocks."""
-    model, optimizer = wrap(tiny_gpt())
-    whole = sum(parameter.nbytes for parameter in tiny_gpt().parameters())
-    blocks = sum(parameter.nbytes for parameter in tiny_gpt().blocks.parameters())
-    for _ in range(3):  # the first two steps of DDP also settle its buckets
-        optimizer.zero_grad()
-        with count_communication() as communication:
-            loss_sum(model, *batch()).backward()
-            optimizer.step()
-    return communication, measure_state_bytes(model, optimizer), whole, whole - blocks
+def measured_steps():
+    """What a rank sends in a step, and keeps after it, by way of wrapping."""
+    measured = {}
+    for wrap in (zero_1, zero_2, fsdp, hsdp):
+        model, optimizer = wrap(tiny_gpt())
+        for _ in range(3):  # the first two steps of DDP also settle its buckets
+            optimizer.zero_grad()
+            with count_communication() as communication:
+                loss_sum(model, *batch()).backward()
+                optimizer.step()
+        measured[wrap.__name__] = communication, measure_state_bytes(model, optimizer)
+    return measured
 
 
-@pytest.mark.parametrize("world_size", [2, 4])
+@functools.cache
+def measured(world_size):
+    return launch(measured_steps, world_size)
+
+
+def sent(world_size, name):
+    return measured(world_size)[0][name][0]
+
+
+def kept(world_size, name):
+    return [result[name][1] for result in measured(world_size)]
+
+
+WHOLE = sum(parameter.nbytes for parameter in tiny_gpt().parameters())
+REST = WHOLE - sum(parameter.nbytes for parameter in tiny_gpt().blocks.parameters())  # outside the blocks
+
+
+@two_and_four
 def test_keeping_parameters_sends_what_zero_2_does(world_size):
-    communication, _, whole, _ = launch(measured_step, world_size, zero_2)[0]
-    assert communication.payload_bytes == {"reduce_scatter": whole, "all_gather": whole}
-    assert communication.ring_bytes == zero_bytes_sent(whole, stage=2, dp_size=world_size)
+    communication = sent(world_size, "zero_2")
+    assert communication.payload_bytes == {"reduce_scatter": WHOLE, "all_gather": WHOLE}
+    assert communication.ring_bytes == zero_bytes_sent(WHOLE, stage=2, dp_size=world_size)
 
 
-@pytest.mark.parametrize("world_size", [2, 4])
+@two_and_four
 def test_fsdp_sends_what_zero_3_does_for_blocks_and_zero_2_for_the_rest(world_size):
-    communication, _, whole, rest = launch(measured_step, world_size, fsdp)[0]
-    assert communication.payload_bytes == {"reduce_scatter": whole, "all_gather": 2 * whole - rest}
-    assert communication.ring_bytes == zero_bytes_sent(
-        whole - rest, stage=3, dp_size=world_size
-    ) + zero_bytes_sent(rest, stage=2, dp_size=world_size)
+    communication = sent(world_size, "fsdp")
+    assert communication.payload_bytes == {"reduce_scatter": WHOLE, "all_gather": 2 * WHOLE - REST}
+    blocks = zero_bytes_sent(WHOLE - REST, stage=3, dp_size=world_size)
+    assert communication.ring_bytes == blocks + zero_bytes_sent(REST, stage=2, dp_size=world_size)
 
 
+@pytest.mark.slow
 def test_hsdp_shards_among_two_and_reduces_shards_between_copies():
-    communication, _, whole, rest = launch(measured_step, 4, hsdp)[0]
+    communication = sent(4, "hsdp")
     assert {call.group_size for call in communication.records} == {2}
     assert communication.payload_bytes == {
-        "reduce_scatter": whole,
-        "all_gather": 2 * whole - rest,
-        "all_reduce": whole // 2,
+        "reduce_scatter": WHOLE,
+        "all_gather": 2 * WHOLE - REST,
+        "all_reduce": WHOLE // 2,
     }
 
 
-def test_torchs_zero_1_sends_half_as_much_again_as_the_papers():
-    communication, _, whole, _ = launch(measured_step, 2, zero_1)[0]
-    assert communication.payload_bytes == {"all_reduce": whole, "broadcast": whole}
-    data_parallel = ring_bytes_sent("all_reduce", whole, 2)
-    assert data_parallel == zero_bytes_sent(whole, stage=1, dp_size=2)
+@two_and_four
+def test_torchs_zero_1_sends_half_as_much_again_as_the_papers(world_size):
+    communication = sent(world_size, "zero_1")
+    assert communication.payload_bytes == {"all_reduce": WHOLE, "broadcast": WHOLE}
+    data_parallel = ring_bytes_sent("all_reduce", WHOLE, world_size)
+    assert data_parallel == zero_bytes_sent(WHOLE, stage=1, dp_size=world_size)
     assert communication.ring_bytes == 1.5 * data_parallel
 
 
-@pytest.mark.parametrize("world_size", [2, 4])
+@two_and_four
 def test_bytes_kept_are_those_of_the_formula(world_size):
-    num_params = sum(parameter.numel() for parameter in tiny_gpt().parameters())
+    num_params = WHOLE // 8
     float64 = {"param_bytes": 8, "gradient_bytes": 8, "optimizer_bytes": 16}
-    for wrap, shards in ((fsdp, world_size), (hsdp, 2)):
+    for name, shards in (("fsdp", world_size), ("hsdp", 2)):
         expected = zero_bytes_per_rank(num_params, stage=3, dp_size=shards, **float64)
-        for _, kept, _, _ in launch(measured_step, world_size, wrap):
-            assert kept == expected
-    kept = [kept for _, kept, _, _ in launch(measured_step, world_size, zero_1)]
+        assert kept(world_size, name) == [expected] * world_size
     expected = zero_bytes_per_rank(num_params, stage=1, dp_size=world_size, **float64)
-    assert {(mine.parameters, mine.gradients) for mine in kept} == {(expected.parameters, expected.gradients)}
+    mine = kept(world_size, "zero_1")
+    assert {(b.parameters, b.gradients) for b in mine} == {(expected.parameters, expected.gradients)}
     # Whole parameters are dealt out, so ranks differ; the formula is their mean.
-    assert sum(mine.optimizer for mine in kept) / world_size == expected.optimizer
+    assert sum(b.optimizer for b in mine) / world_size == expected.optimizer
 
 
 def two_steps(device):
@@ -267,17 +288,18 @@ def test_low_precision_computes_and_travels_while_shards_stay_whole():
     assert sent == 2 * sum(parameter.numel() for parameter in tiny_gpt().parameters())
 
 
-def shard_wrongly(case):
-    if case == "twice":
-        shard_model(shard_model(tiny_gpt()))
-    elif case == "no blocks":
-        shard_model(nn.Linear(2, 2))
-    elif case == "foreign block":
-        shard_model(nn.Linear(2, 2), blocks=[nn.Linear(2, 2)])
-    elif case == "mesh":
-        shard_model(tiny_gpt(), init_device_mesh("cpu", (2, 1, 1), mesh_dim_names=("a", "b", "c")))
-    elif case == "optimizer":
-        shard_optimizer(shard_model(tiny_gpt()).parameters(), torch.optim.AdamW)
+def refused(case):
+    """What is said of a wrong call."""
+    calls = {
+        "twice": lambda: shard_model(shard_model(tiny_gpt())),
+        "no blocks": lambda: shard_model(nn.Linear(2, 2)),
+        "foreign block": lambda: shard_model(nn.Linear(2, 2), blocks=[nn.Linear(2, 2)]),
+        "mesh": lambda: shard_model(
+            tiny_gpt(), init_device_mesh("cpu", (2, 1, 1), mesh_dim_names=("a", "b", "c"))
+        ),
+        "optimizer": lambda: shard_optimizer(shard_model(tiny_gpt()).parameters(), torch.optim.AdamW),
+    }
+    calls[case]()
 
 
 @pytest.mark.parametrize(
@@ -292,7 +314,7 @@ def shard_wrongly(case):
 )
 def test_what_cannot_be_sharded_is_told_why(case, message):
     with pytest.raises(RankError, match=message):
-        launch(shard_wrongly, 2, case)
+        launch(refused, 2, case)
 
 
 def test_without_a_process_group_the_error_names_launch():
