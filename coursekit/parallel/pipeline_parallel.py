@@ -14,6 +14,7 @@ from torch.distributed.pipelining import PipelineStage
 
 from coursekit.errors import InputError
 
+from .data_parallel import _require_process_group as require_process_group
 from .spans import Span
 
 Group = dist.ProcessGroup | None
@@ -66,8 +67,9 @@ class PipelineSchedule:
     ) -> Tensor | None:
         """Add the gradient of the mean loss to every `p.grad` of this rank; return that mean.
 
-        Equals one backward pass of the whole model over the whole batch, also if micro-batches have unequal
-        numbers of valid items. Does not zero `p.grad` first. All ranks call it with the same batch.
+        Equals one backward pass of the whole model over the whole batch (but for dropout's random numbers),
+        also if micro-batches have unequal numbers of valid items. Does not zero `p.grad` first. All ranks
+        call it with the same batch.
 
         Args:
             inputs: the whole batch, cut along dim 0 into equal micro-batches. The rank of the first stage
@@ -91,7 +93,7 @@ class PipelineSchedule:
     def evaluate(self, inputs: Tensor, targets: Tensor, *, num_valid: int | Tensor) -> Tensor | None:
         """Return the mean loss of a batch, on the rank that has the last stage; None on all others.
 
-        No gradients, no activations kept. Arguments as for `step`, and the shape that of the steps. Dropout
+        Computes no gradient and keeps no graph. Arguments as for `step`, with the shape of the steps. Dropout
         stays on unless `eval()` was called on every one of `stages`.
 
         Raises: InputError as `step` does, and for "zbv", whose forward pass torch 2.13 cannot run alone.
@@ -146,8 +148,9 @@ def make_schedule(
 ) -> PipelineSchedule:
     """Return the schedule `name` for this rank's stages, run by `torch.distributed.pipelining`.
 
-    The first step also computes once with uninitialised numbers, to learn the shapes that ranks send: a layer
-    that keeps statistics of what it sees (batch norm) should get its buffers back after it.
+    The first step, and the first after each change between `step` and `evaluate`, computes one micro-batch
+    more, with uninitialised numbers, to learn the shapes that ranks send. A layer that keeps statistics of
+    what it sees (batch norm) should get its buffers back after it.
 
     Args:
         name: "gpipe" or "1f1b", one stage a rank; "interleaved" or "zero_bubble" (ZB-H1 with one stage a
@@ -158,14 +161,17 @@ def make_schedule(
         num_micro_batches: m. "1f1b" needs p at least, "interleaved" and "zero_bubble" a multiple of p.
         loss_sum: maps (output, targets) of a micro-batch to the loss *summed* over valid items, a scalar.
         group: the pipeline's ranks; None is all.
-    Raises: InputError for another name, or a number of stages or micro-batches that does not fit.
+    Raises: InputError for another name, a number of stages or micro-batches that does not fit, or without a
+        process group.
     Source: Narayanan et al. 2021 (https://arxiv.org/abs/2104.04473); Qi et al. 2023
         (https://arxiv.org/abs/2401.10241).
     """
+    require_process_group()
     num_ranks, rank = dist.get_world_size(group), dist.get_rank(group)
     _check_sizes(name, len(stages), num_ranks, num_micro_batches)
     mine = [rank, len(stages) - 1 - rank] if name == "zbv" else range(rank, len(stages), num_ranks)
-    device = next(stages[rank].parameters()).device
+    parameters = (parameter for index in mine for parameter in stages[index].parameters())
+    device = next((parameter.device for parameter in parameters), torch.device("cpu"))
     placed = [PipelineStage(stages[index], index, len(stages), device, group=group) for index in mine]
     return PipelineSchedule(name, placed, num_micro_batches, loss_sum)
 

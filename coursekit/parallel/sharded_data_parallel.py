@@ -18,6 +18,8 @@ from torch.distributed.tensor import DTensor
 
 from coursekit.errors import InputError
 
+from .data_parallel import _require_process_group as require_process_group
+
 Group = dist.ProcessGroup | None
 
 
@@ -42,7 +44,7 @@ def shard_model(
     (`dp_size` of `coursekit.train.accumulate_gradients`).
 
     Args:
-        model: on its device, or on "meta"; then `to_empty` and the weights come after this.
+        model: on its device; or on "meta", and then `to_empty` and loading weights come after this.
         mesh: of one axis, over which parameters are sharded; of two, then copies of the model are kept along
             the first and shards along the second (HSDP): the second lies inside a node. None is all ranks.
         blocks: modules that are gathered one at a time, in the order of use; None is `model.blocks`. Without
@@ -57,11 +59,7 @@ def shard_model(
     Source: Rajbhandari et al. 2020, ZeRO (https://arxiv.org/abs/1910.02054); Zhao et al. 2023, PyTorch FSDP
         (https://arxiv.org/abs/2304.11277).
     """
-    if not dist.is_initialized():
-        raise InputError(
-            "there is no process group",
-            fix="call this in a function run by coursekit.parallel.launch, or start the script with torchrun",
-        )
+    require_process_group()
     if mesh is not None and mesh.ndim > 2:
         raise InputError("wrong mesh", expected="one axis (FSDP) or two (HSDP)", got=mesh.mesh_dim_names)
     if any(isinstance(module, FSDPModule) for module in model.modules()):
@@ -94,9 +92,10 @@ def shard_optimizer(
         optimizer_class: as `torch.optim.AdamW`.
         group: the data-parallel ranks; None is all.
         options: of `optimizer_class`, as `lr=1e-3`.
-    Raises: InputError for parameters that are sharded already.
+    Raises: InputError for parameters that are sharded already, or without a process group.
     Source: Rajbhandari et al. 2020, ZeRO, section 5.1 (https://arxiv.org/abs/1910.02054).
     """
+    require_process_group()
     parameters = list(parameters)
     if any(isinstance(parameter, DTensor) for parameter in parameters):
         raise InputError(

@@ -259,6 +259,11 @@ def test_what_does_not_fit_is_told_what_would(options, message):
         launch(one_step, 2, **options)
 
 
+def test_without_a_process_group_the_error_names_launch():
+    with pytest.raises(InputError, match="launch"):
+        make_schedule("gpipe", [tiny_gpt()], num_micro_batches=1, loss_sum=loss_sum)
+
+
 def spans_of_a_step():
     stages = split_into_stages(tiny_gpt(), dist.get_world_size())
     schedule = make_schedule("1f1b", stages, num_micro_batches=NUM_MICRO_BATCHES, loss_sum=loss_sum)

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 
@@ -269,6 +270,21 @@ def test_one_rank_alone_trains_as_the_plain_model_does(device, backend):
     assert max(launch(two_steps, 1, device, backend=backend)) < 1e-12
 
 
+def loaded_after_meta():
+    """Whether a model sharded before it had memory, then given weights, computes as the whole one does."""
+    with torch.device("meta"):
+        model = GPT(tiny_gpt().config).double()
+    shard_model(model).to_empty(device="cpu")
+    whole = tiny_gpt()
+    set_model_state_dict(model, whole.state_dict(), options=StateDictOptions(full_state_dict=True))
+    local = sum(p.to_local().numel() for p in model.parameters())
+    return torch.equal(model(batch()[0]), whole(batch()[0])), local
+
+
+def test_a_model_may_be_sharded_before_it_has_memory():
+    assert launch(loaded_after_meta, 2) == [(True, WHOLE // 8 // 2)] * 2
+
+
 def low_precision():
     model, optimizer = adamw(shard_model(tiny_gpt().float(), compute_dtype=torch.bfloat16))
     seen = {}
@@ -320,6 +336,8 @@ def test_what_cannot_be_sharded_is_told_why(case, message):
 def test_without_a_process_group_the_error_names_launch():
     with pytest.raises(InputError, match="launch"):
         shard_model(tiny_gpt())
+    with pytest.raises(InputError, match="launch"):
+        shard_optimizer(tiny_gpt().parameters(), torch.optim.AdamW)
 
 
 @pytest.mark.parametrize("formula", [zero_bytes_sent, zero_bytes_per_rank])
