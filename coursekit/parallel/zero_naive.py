@@ -31,7 +31,7 @@ class ZeroOptimizerNaive:
             `lambda shard: torch.optim.AdamW(shard, lr=1e-3)`.
         group: the data-parallel ranks; None is all.
     Raises: InputError if there is no parameter, or dtypes are mixed.
-    Source: Rajbhandari et al. 2020, ZeRO, sections 5.1 and 7.1 (https://arxiv.org/abs/1910.02054).
+    Source: Rajbhandari et al. 2020, ZeRO, sections 5.1 and 7.2.1 (https://arxiv.org/abs/1910.02054).
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class ShardedLinearNaive(nn.Module):
         linear: the whole layer, the same on every rank; its rows are copied from.
         group: the data-parallel ranks; None is all.
     Raises: InputError if the rows (`out_features`) do not divide among the ranks.
-    Source: Rajbhandari et al. 2020, ZeRO, sections 5.3 and 7.2 (https://arxiv.org/abs/1910.02054).
+    Source: Rajbhandari et al. 2020, ZeRO, sections 5.3 and 7.2.2 (https://arxiv.org/abs/1910.02054).
     """
 
     def __init__(self, linear: nn.Linear, *, group: Group = None) -> None:
