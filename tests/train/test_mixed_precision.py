@@ -154,6 +154,56 @@ def test_the_gradient_in_bfloat16_is_near_the_one_in_float32_and_not_the_same():
     assert 1e-5 < difference < 3e-2  # bfloat16 has 8 bits: 4e-3 an operation
 
 
+def train_in_one_loop(compute_dtype, *, dynamic=True, steps=20):
+    """The visible loop: accumulation, unscaling, clipping; the same lines for every dtype."""
+    model, (inputs, targets) = tiny_net(), next(batches(1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    scaler = LossScaler("cpu", dynamic=dynamic, enabled=compute_dtype == torch.float16)
+
+    def loss_sum(batch):
+        with autocast("cpu", compute_dtype):
+            return nn.functional.cross_entropy(model(batch[0]), batch[1], reduction="sum")
+
+    for _ in range(steps):
+        optimizer.zero_grad()
+        accumulate_gradients(
+            loss_sum,
+            [(inputs[:3], targets[:3]), (inputs[3:], targets[3:])],
+            num_valid=8,
+            backward=lambda loss: scaler.scale(loss).backward(),
+        )
+        scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_(model.parameters(), 0.25)
+        scaler.step(optimizer)
+        scaler.update()
+    assert scaler.num_skipped == 0
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+@pytest.mark.parametrize(
+    ("compute_dtype", "options", "tolerance"),
+    [
+        (torch.float32, {}, 0.0),
+        (torch.float16, {}, 1e-3),  # 11 bits, 5e-4 an operation; 20 steps
+        (torch.float16, {"dynamic": False}, 1e-3),
+        (torch.bfloat16, {}, 2e-2),  # 8 bits
+    ],
+)
+def test_one_loop_in_every_dtype_ends_near_the_plain_one_in_float32(compute_dtype, options, tolerance):
+    model, (inputs, targets) = tiny_net(), next(batches(1))
+    start = torch.cat([p.detach().flatten() for p in model.parameters()])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    for _ in range(20):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(inputs), targets).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 0.25)
+        optimizer.step()
+    expected = torch.cat([p.detach().flatten() for p in model.parameters()])
+    trained = train_in_one_loop(compute_dtype, **options)
+    distance = (trained - expected).norm() / (expected - start).norm()
+    assert distance < tolerance + 1e-5  # float32 itself: another order of summation
+
+
 def test_the_record_tells_which_operations_stay_in_float32():
     x = torch.rand(4, 4)
     with autocast("cpu", torch.bfloat16), record_op_dtypes() as dtypes:
@@ -202,7 +252,7 @@ def test_softmax_and_layer_norm_stay_in_float32_on_cuda():
 @needs_cuda
 def test_a_loss_falls_on_cuda_in_float16_with_a_dynamic_scale():
     model, scaler = tiny_net().cuda(), LossScaler("cuda")
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     inputs, targets = (x.cuda() for x in next(batches(1)))
     losses = []
     for _ in range(20):
