@@ -17,8 +17,8 @@ from .device import PeakMemory as PeakMemory
 from .device import measure_peak_memory as measure_peak_memory
 from .device import pick_device as pick_device
 from .device import synchronize as synchronize
-from .diagnose import NoProgressDetector as NoProgressDetector
 from .diagnose import NonFiniteDetector as NonFiniteDetector
+from .diagnose import NoProgressDetector as NoProgressDetector
 from .diagnose import PlateauDetector as PlateauDetector
 from .diagnose import SpikeDetector as SpikeDetector
 from .diagnose import default_detectors as default_detectors
@@ -83,7 +83,6 @@ from .regularization import smoothed_cross_entropy_naive as smoothed_cross_entro
 from .resumable_sampler import ResumableSampler as ResumableSampler
 from .saved_tensors import SavedTensors as SavedTensors
 from .saved_tensors import measure_saved_tensors as measure_saved_tensors
-from .schedules import Schedule as Schedule
 from .schedules import WarmupConstant as WarmupConstant
 from .schedules import WarmupCosine as WarmupCosine
 from .schedules import WarmupExponential as WarmupExponential
