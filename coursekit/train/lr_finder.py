@@ -18,18 +18,22 @@ from .seed import preserve_rng
 
 @dataclass(frozen=True)
 class LRSweep:
-    """What `find_lr` saw; the lists have one entry a step."""
+    """What `find_lr` saw; the lists have one entry a step.
+
+    Attributes:
+        lrs: learning rate of each step, of the group whose `lr` is the largest.
+        losses: loss that each step returned.
+        smoothed: moving mean of the losses, corrected for its start as Adam's means are.
+        diverged: whether the sweep ended because the loss grew, and not at `max_lr`.
+        suggestion: where the smoothed loss falls fastest over log(lr), up to its lowest point; None if it
+            never falls.
+    """
 
     lrs: list[float]
-    """Learning rate of each step, of the group whose `lr` is the largest."""
     losses: list[float]
-    """Loss that each step returned, before its update."""
     smoothed: list[float]
-    """Moving mean of the losses, corrected for its start at zero as Adam's means are."""
     diverged: bool
-    """Whether the sweep ended because the loss grew, and not at `max_lr`."""
     suggestion: float | None
-    """Where the smoothed loss falls fastest over log(lr), up to its lowest point; None if it never falls."""
 
 
 def find_lr(

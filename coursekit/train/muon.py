@@ -43,10 +43,10 @@ def muon_naive(
 def _orthogonalized(
     G: Float[Tensor, "m n"], compute_dtype: torch.dtype, num_steps: int = 5
 ) -> Float[Tensor, "m n"]:
-    """Return a matrix with G's singular vectors, its singular values from about 0.7 to 1.2.
+    """Return a matrix with G's singular vectors and singular values near 1.
 
     Newton-Schulz: X ← a X + (b A + c A²) X with A = X Xᵀ is the polynomial a s + b s³ + c s⁵ on each singular
-    value s, and needs matrix products only.
+    value s, and needs matrix products only. Those of at least 0.005 ‖G‖ end between 0.68 and 1.16.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     X = G.to(compute_dtype)

@@ -44,9 +44,9 @@ def make_optimizer(
     """Return the optimizer of that name over the parameters, with torch's fastest kernels that fit them.
 
     On the CPU and on CUDA these are the fused ones where the optimizer has them (one kernel updates θ, m and
-    v in one pass over memory), else torch's own choice. Parameters that are sharded over different meshes, or
-    some sharded and some not, go one by one, since torch's joined kernels take one mesh only. `fused=` and
-    `foreach=` among the options decide instead.
+    v in one pass over memory), for sharded parameters only in Adam's family; else torch's own choice.
+    Parameters that are sharded over different meshes, or some sharded and some not, go one by one, since
+    torch's joined kernels take one mesh only. `fused=` and `foreach=` among the options decide instead.
 
     Args:
         name: a key of `OPTIMIZERS`; momentum is `"sgd"` with `momentum=0.9`, and Nesterov's `nesterov=True`.

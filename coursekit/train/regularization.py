@@ -17,7 +17,7 @@ from .gradient_accumulation import IGNORE_INDEX
 
 
 def l1_penalty(parameters: Iterable[Tensor], weight: float) -> Float[Tensor, ""]:
-    """Return λ Σ |θ|, to be added to the loss; its gradient λ sign(θ) pushes small weights to zero.
+    """Return λ ‖θ‖₁, to be added to the loss; its gradient λ sign(θ) pushes small weights to zero.
 
     With plain gradient descent weights then hover around zero within a step of it and seldom are exactly
     zero.
@@ -96,6 +96,11 @@ class EarlyStopping:
         min_delta: what counts as an improvement, in the metric's units, at least 0.
         mode: `"min"` for a loss, `"max"` for an accuracy.
 
+    Attributes:
+        best: best value so far, None before the first.
+        best_step: step that it was measured at: the checkpoint to keep.
+        num_bad: evaluations since then.
+
     >>> stopping = EarlyStopping(patience=2)
     >>> [stopping.update(loss, step) for step, loss in enumerate([3.0, 2.0, 2.5, 2.1])]
     [False, False, False, True]
@@ -108,11 +113,8 @@ class EarlyStopping:
     _: KW_ONLY
     mode: Literal["min", "max"] = "min"
     best: float | None = field(default=None, init=False)
-    """Best value so far."""
     best_step: int | None = field(default=None, init=False)
-    """Step that `best` was measured at: the checkpoint to keep."""
     num_bad: int = field(default=0, init=False)
-    """Evaluations since then."""
 
     def __post_init__(self) -> None:
         if self.patience < 1:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from typing import Literal
 
@@ -11,9 +10,6 @@ import torch
 from torch import Tensor
 
 from coursekit.errors import InputError
-
-Schedule = Callable[[int], float]
-"""Maps a step to the multiplier of the peak learning rate; step 0 is the first optimizer step."""
 
 
 @dataclass(frozen=True)
