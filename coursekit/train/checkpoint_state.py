@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import importlib
 import warnings
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -108,8 +107,6 @@ def pack_rng_state() -> dict[str, Any]:
 def unpack_rng_state(state: Mapping[str, Any]) -> None:
     """Put the generators back to what `pack_rng_state` returned, and warn of those that are not here."""
     state = dict(state)
-    if "numpy" in state:
-        importlib.import_module("numpy")  # the run that saved had loaded it; this one may not have yet
     absent = {
         "cuda": len(state.get("cuda", ())) > torch.cuda.device_count(),
         "mps": not torch.backends.mps.is_available(),

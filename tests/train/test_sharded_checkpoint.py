@@ -123,12 +123,12 @@ def test_two_ranks_then_one_process_then_two_other_ranks_equal_one_process(tmp_p
 
 @pytest.mark.slow
 def test_four_ranks_then_a_mesh_then_two_then_ddp_then_one_process_equal_one_process(tmp_path):
-    for layout, world_size in [("fsdp2", 4), ("hsdp", 4), ("fsdp2", 2), ("ddp", 4), ("fsdp2", 4)]:
+    for layout, world_size in [("fsdp2", 4), ("hsdp", 4), ("fsdp2", 2), ("ddp", 2)]:
         for step, parameters in launch(go_on, world_size, layout, tmp_path, 2, timeout_seconds=120):
             assert_equal(parameters, one_process(step))
     step, parameters = go_on("bare", tmp_path, 2)
-    assert step == 12
-    assert_equal(parameters, one_process(12))
+    assert step == 10
+    assert_equal(parameters, one_process(10))
 
 
 def test_control_a_resume_without_the_optimizers_state_ends_elsewhere(tmp_path):
@@ -166,6 +166,7 @@ def train_with_dropout(folder, total_steps, kill_rank_1_after=None, forget=""):
     return start, torch.cat([p.to_local().detach().flatten() for p in model.parameters()])
 
 
+@pytest.mark.slow
 def test_a_killed_rank_is_named_in_seconds_and_the_run_resumes_in_the_same_bits(tmp_path):
     uninterrupted = launch(train_with_dropout, 2, tmp_path / "whole", 7, timeout_seconds=120)
     started = time.monotonic()
