@@ -126,11 +126,11 @@ def checkpoint_layers(
     re-entering autograd.
 
     What runs inside a layer runs twice: batch norm updates its running statistics twice a step, and hooks of
-    modules inside are called twice.
+    modules inside are called twice. Numbers that it draws from Python's or NumPy's generators differ the
+    second time; torch's are the same.
 
     Args:
-        layers: modules that run once a forward pass each, as a rule `model.layers`, the blocks of a
-            transformer.
+        layers: modules, as a rule `model.layers`, the blocks of a transformer.
         every: 1 for all layers, 2 for the first, third, fifth and so on.
         save_ops: names of operations whose outputs are kept, inside the layers, and not computed again, such
             as `MATMUL_OPS`. `record_op_dtypes` tells by name which operations run.

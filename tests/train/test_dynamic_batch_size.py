@@ -14,7 +14,9 @@ from coursekit.errors import InputError
 from coursekit.train import (
     DoesNotFitError,
     DynamicBatchSize,
+    LossScaler,
     accumulate_gradients,
+    checkpoint_layers,
     find_micro_batch_size,
     is_out_of_memory,
     repeat_step_until_it_fits_naive,
@@ -43,7 +45,7 @@ def rows_of(num_rows=ROWS):
     return torch.randn(num_rows, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
-def step_of(model, *, limit, rows=None, sizes_seen=None, fault=CPU_MESSAGE):
+def step_of(model, *, limit, rows=None, sizes_seen=None, fault=CPU_MESSAGE, **options):
     """A step that fails in its last micro-batch, with gradients accumulated, for sizes above `limit`.
 
     Noise is drawn for the whole batch at the start, so that a repeat from another random state shows.
@@ -61,7 +63,7 @@ def step_of(model, *, limit, rows=None, sizes_seen=None, fault=CPU_MESSAGE):
                 raise RuntimeError(fault)
             return model(micro_batches[index]).square().sum()
 
-        return accumulate_gradients(loss_sum, range(len(micro_batches)), num_valid=len(rows))
+        return accumulate_gradients(loss_sum, range(len(micro_batches)), num_valid=len(rows), **options)
 
     return compute_gradients
 
@@ -103,6 +105,17 @@ def test_the_naive_version_ends_in_it_too(limit, size):
     torch.manual_seed(5)
     loss, fitted = repeat_step_until_it_fits_naive(step_of(model, limit=limit), model, micro_batch_size=11)
     assert fitted == size
+    assert is_the_whole_step(model, loss)
+
+
+@pytest.mark.filterwarnings(REPEATED)
+def test_it_goes_together_with_checkpointed_layers_and_a_loss_scale():
+    model, scaler = tiny_net(), LossScaler("cpu")  # a power of two: no rounding
+    checkpoint_layers([model[1]])
+    sizes = DynamicBatchSize(model, micro_batch_size=11)
+    torch.manual_seed(5)
+    loss = sizes.run(step_of(model, limit=4, backward=lambda loss: scaler.scale(loss).backward()))
+    scaler.unscale_(torch.optim.SGD(model.parameters(), lr=0.1))
     assert is_the_whole_step(model, loss)
 
 

@@ -236,6 +236,25 @@ def test_ranks_skip_together():
     assert launch(overflow_on_rank_one, 2) == [(0.5, 2.0**15, 1)] * 2
 
 
+def overflow_in_one_shard():
+    from torch.distributed.fsdp import fully_shard
+
+    model, scaler = nn.Linear(1, 2, bias=False), LossScaler("cpu")
+    nn.init.ones_(model.weight)
+    fully_shard(model)  # a row of the weight on each rank
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    for of_row_one in (float("inf"), 1.0):
+        optimizer.zero_grad()
+        scaler.scale((model(torch.ones(1, 1)) * torch.tensor([1.0, of_row_one])).sum()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+    return model.weight.full_tensor().flatten().tolist(), scaler.get_scale(), scaler.num_skipped
+
+
+def test_ranks_skip_together_if_the_gradient_of_one_shard_overflows():
+    assert launch(overflow_in_one_shard, 2) == [([0.5, 0.5], 2.0**15, 1)] * 2
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
