@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -46,15 +46,20 @@ def set_states(parts: Mapping[str, Stateful | None], states: Mapping[str, Any]) 
         goes on as if nothing had happened, and ends elsewhere.
     """
     given = given_parts(parts)
-    if given.keys() != states.keys():
-        raise InputError(
-            "the checkpoint holds other parts",
-            expected=", ".join(sorted(states)) or "none",
-            got=", ".join(sorted(given)) or "none",
-            fix="name the same parts when saving and loading; read_checkpoint gives the model's state alone",
-        )
+    check_same_parts(given, states)
     for name, part in given.items():
         part.load_state_dict(states[name])
+
+
+def check_same_parts(given: Iterable[str], saved: Iterable[str]) -> None:
+    """Raise InputError unless the names of the parts are those that were saved."""
+    if set(given) != set(saved):
+        raise InputError(
+            "the checkpoint holds other parts",
+            expected=", ".join(sorted(saved)) or "none",
+            got=", ".join(sorted(given)) or "none",
+            fix="name the same parts when saving and loading",
+        )
 
 
 def given_parts(parts: Mapping[str, Stateful | None]) -> dict[str, Stateful]:

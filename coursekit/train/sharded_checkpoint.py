@@ -8,17 +8,20 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
-from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.checkpoint.state_dict import (
+    get_model_state_dict,
+    get_state_dict,
+    set_model_state_dict,
+    set_state_dict,
+)
 from torch.optim import Optimizer
 
-from coursekit.errors import CoursekitError, InputError
+from coursekit.errors import InputError
 
 from .checkpoint import ResumePoint
 from .checkpoint_files import (
@@ -31,13 +34,21 @@ from .checkpoint_files import (
     sync_and_hash,
     unwritten,
 )
-from .checkpoint_state import Stateful, check_plain, get_states, pack_rng_state, set_states, unpack_rng_state
+from .checkpoint_state import (
+    Stateful,
+    check_plain,
+    check_same_parts,
+    get_states,
+    given_parts,
+    pack_rng_state,
+    set_states,
+    unpack_rng_state,
+)
+from .rank_agreement import agree, gather, is_distributed, on_rank_0, this_rank, world_size
 from .seed import derive_seed, seed_everything
 from .sharded_reader import PlainReader, PlainValues
 
 COMMON_FILE = "common.pt"
-
-T = TypeVar("T")
 
 
 def save_sharded(
@@ -65,8 +76,9 @@ def save_sharded(
         optimizer: of this model.
         keep_last: how many checkpoints to keep, at least 1.
         extra: further plain values; rank 0's are kept.
-        parts: what else has a state that is the same on all ranks, such as `schedule=` and `data=`; rank 0's
-            is kept. Random states are kept for each rank.
+        parts: further modules in any layout, such as a moving average of the weights, and what has a state
+            that is the same on all ranks, such as `schedule=` and `data=`; of that rank 0's is kept.
+            Random states are kept for each rank.
 
     Raises:
         InputError: as `save_checkpoint` does.
@@ -103,12 +115,15 @@ def load_sharded(
         CheckpointError: all are damaged, or the model is another.
     """
     tried = []
-    for path in reversed(_gather(list_checkpoints(folder))[0]):
-        damage = _gather(find_damage(path, rank=_rank(), world_size=_world_size()))
+    for path in reversed(gather(list_checkpoints(folder))[0]):
+        damage = gather(find_damage(path, rank=this_rank(), world_size=world_size()))
         if not any(damage):
-            return _agree(lambda path=path: _load(path, model, optimizer, parts))
+            try:
+                return agree(lambda path=path: _load(path, model, optimizer, parts))
+            except CheckpointError as error:  # not passed over: half of it may be in the model
+                raise CheckpointError(f"{path} cannot be loaded: {error}") from error
         tried.append(f"{path} is damaged: {next(filter(None, damage))}")
-        if _rank() == 0:
+        if this_rank() == 0:
             warnings.warn(f"{tried[-1]}; trying the one before it", stacklevel=2)
     if tried:
         raise CheckpointError("no checkpoint can be used:\n" + "\n".join(tried))
@@ -118,16 +133,16 @@ def load_sharded(
 def _save(
     folder: Path, step: int, keep_last: int, collect: Callable[[], tuple[dict[str, Any], dict[str, Any]]]
 ) -> Path:
-    staging = _on_rank_0(lambda: open_staging(folder, step))
+    staging = on_rank_0(lambda: open_staging(folder, step))
     try:
-        state, common = _agree(collect)
-        common |= {"step": step, "world_size": _world_size()}
-        _agree(lambda: _save_shards(state, staging))
-        checksums = _agree(lambda: _save_own_files(common, staging))
-        together = {name: digest for files in _gather(checksums) for name, digest in files.items()}
-        return _on_rank_0(lambda: commit(staging, step, keep_last=keep_last, checksums=together))
+        state, common = agree(collect)
+        common |= {"step": step, "world_size": world_size()}
+        agree(lambda: _save_shards(state, staging))
+        checksums = agree(lambda: _save_own_files(common, staging))
+        together = {name: digest for files in gather(checksums) for name, digest in files.items()}
+        return on_rank_0(lambda: commit(staging, step, keep_last=keep_last, checksums=together))
     except BaseException:
-        if _rank() == 0:
+        if this_rank() == 0:
             shutil.rmtree(staging, ignore_errors=True)
         raise
 
@@ -138,7 +153,9 @@ def _collect(
     """Return (what is sharded, what is the same on all ranks), and leave the optimizer as it was."""
     check_plain(extra, "extra")
     parameters = _parameters(model, optimizer)
-    common = {"extra": extra, "parts": get_states(parts), "optimizer_is_new": not optimizer.state}
+    modules, others = _split(parts)
+    common = {"extra": extra, "parts": get_states(others), "modules": list(modules)}
+    common["optimizer_is_new"] = not optimizer.state
     # In an optimizer without state, get_state_dict takes a step with zero gradients to make some: Adam would
     # count it, and a run that is saved before its first step would differ from one that is not.
     gradients = [parameter.grad for parameter in parameters]
@@ -151,7 +168,15 @@ def _collect(
             optimizer.state.clear()
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
-    return {"model": model_state, "optimizer": optimizer_state}, common
+    state = {"model": model_state, "optimizer": optimizer_state}
+    return state | {f"part {name}": get_model_state_dict(part) for name, part in modules.items()}, common
+
+
+def _split(parts: dict[str, Stateful | None]) -> tuple[dict[str, nn.Module], dict[str, Stateful]]:
+    """Return the parts that are modules, which may be sharded, and the others."""
+    given = given_parts(parts)
+    modules = {name: part for name, part in given.items() if isinstance(part, nn.Module)}
+    return modules, {name: part for name, part in given.items() if name not in modules}
 
 
 def _parameters(model: nn.Module, optimizer: Optimizer) -> list[Tensor]:
@@ -169,12 +194,12 @@ def _parameters(model: nn.Module, optimizer: Optimizer) -> list[Tensor]:
 
 def _save_shards(state: dict[str, Any], staging: Path) -> None:
     with _one_process_is_fine():
-        dcp.save(state, storage_writer=dcp.FileSystemWriter(staging), no_dist=not _is_distributed())
+        dcp.save(state, storage_writer=dcp.FileSystemWriter(staging), no_dist=not is_distributed())
 
 
 def _save_own_files(common: dict[str, Any], staging: Path) -> dict[str, str]:
     """Write what this rank keeps besides its shards; return the checksums of all files that it wrote."""
-    rank = _rank()
+    rank = this_rank()
     torch.save(pack_rng_state(), staging / _rng_file(rank))
     own = [staging / _rng_file(rank), *staging.glob(f"__{rank}_*")]
     if rank == 0:
@@ -187,85 +212,36 @@ def _load(path: Path, model: nn.Module, optimizer: Optimizer, parts: dict[str, A
     if not (path / COMMON_FILE).exists():
         raise InputError("not a sharded checkpoint", got=path, fix="use load_latest")
     common = torch.load(path / COMMON_FILE, map_location="cpu", weights_only=True)
+    modules, others = _split(parts)
+    check_same_parts(modules.keys() | others.keys(), {*common["parts"], *common["modules"]})
     _parameters(model, optimizer)
     optimizer.zero_grad(set_to_none=True)  # with gradients there, get_state_dict makes no state to load into
     state = dict(zip(("model", "optimizer"), get_state_dict(model, optimizer), strict=True))
+    state |= {f"part {name}": get_model_state_dict(part) for name, part in modules.items()}
     with _one_process_is_fine():
-        dcp.load(
-            state, storage_reader=PlainReader(path), planner=PlainValues(), no_dist=not _is_distributed()
-        )
+        dcp.load(state, storage_reader=PlainReader(path), planner=PlainValues(), no_dist=not is_distributed())
     set_state_dict(model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"])
     if common["optimizer_is_new"]:
         optimizer.state.clear()
-    set_states(parts, common["parts"])
+    for name, module in modules.items():
+        set_model_state_dict(module, state[f"part {name}"])
+    set_states(others, common["parts"])
     _restore_rng(path, common["world_size"])
     return ResumePoint(common["step"], path, common["extra"])
 
 
 def _restore_rng(path: Path, saved_world_size: int) -> None:
     """Take this rank's random state; a rank that is new gets a seed that no other has."""
-    own = _rank() if _rank() < saved_world_size else 0
+    own = this_rank() if this_rank() < saved_world_size else 0
     state = torch.load(path / _rng_file(own), map_location="cpu", weights_only=True)
-    if own == _rank():
+    if own == this_rank():
         unpack_rng_state(state)
     else:
-        seed_everything(derive_seed(0, state["torch"].tolist(), "rank", _rank()))
+        seed_everything(derive_seed(0, state["torch"].tolist(), "rank", this_rank()))
 
 
 def _rng_file(rank: int) -> str:
     return f"rng_{rank}.pt"
-
-
-def _on_rank_0(action: Callable[[], T]) -> T:
-    """Return on every rank what `action` returned on rank 0."""
-    return _gather(_agree(lambda: action() if _rank() == 0 else None))[0]
-
-
-def _agree(action: Callable[[], T]) -> T:
-    """Return what `action` returned on this rank; if it raised on any, raise on all.
-
-    A rank that failed alone would leave the others waiting for it in the next collective.
-    """
-    failure: BaseException | None = None
-    value = None
-    try:
-        value = action()
-    except (Exception, CheckpointException) as error:  # torch derives the latter from BaseException
-        failure = error
-    told = _gather(failure and _describe(failure))
-    if isinstance(failure, CoursekitError):
-        raise failure
-    if any(told):
-        raise CheckpointError(next(filter(None, told))) from failure
-    return value
-
-
-def _describe(failure: BaseException) -> str:
-    rank, root = _rank(), failure
-    if isinstance(failure, CheckpointException):  # torch has gathered failures already, with their tracebacks
-        rank, (root, _) = min(failure.failures.items())
-    return f"on rank {rank}, {type(root).__name__}: {root}"
-
-
-def _gather(value: T) -> list[T]:
-    """Return the small value of each rank, on every rank."""
-    if not _is_distributed():
-        return [value]
-    values: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(values, value)
-    return values
-
-
-def _is_distributed() -> bool:
-    return dist.is_available() and dist.is_initialized()
-
-
-def _rank() -> int:
-    return dist.get_rank() if _is_distributed() else 0
-
-
-def _world_size() -> int:
-    return dist.get_world_size() if _is_distributed() else 1
 
 
 @contextlib.contextmanager

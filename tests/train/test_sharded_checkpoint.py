@@ -138,6 +138,33 @@ def test_control_a_resume_without_the_optimizers_state_ends_elsewhere(tmp_path):
         assert_equal(parameters, one_process(4))
 
 
+def go_on_with_an_average(layout, folder, num_steps):
+    """Train with a moving average of the weights, in the model's own layout; return the whole average."""
+    model, optimizer, _ = build(layout)
+    average, *_ = build(layout)
+    step = load_sharded(folder, model=model, optimizer=optimizer, average=average).step
+    for _ in range(num_steps):
+        optimizer.zero_grad()
+        model(my_samples()).square().mean().backward()
+        optimizer.step()
+        with torch.no_grad():
+            for mean, parameter in zip(average.parameters(), model.parameters(), strict=True):
+                mean.lerp_(parameter, 0.3)
+        step += 1
+    save_sharded(folder, step, model=model, optimizer=optimizer, average=average)
+    return whole(average)
+
+
+def test_a_further_module_is_sharded_and_loads_into_another_layout_too(tmp_path):
+    expected = go_on_with_an_average("bare", tmp_path / "whole", 4)
+    launch(go_on_with_an_average, 2, "fsdp2", tmp_path / "run", 2, timeout_seconds=120)
+    (actual, _) = launch(go_on_with_an_average, 2, "ddp", tmp_path / "run", 2, timeout_seconds=120)
+    assert_equal(actual, expected)
+    model, optimizer, _ = build()
+    with pytest.raises(InputError, match="other parts: expected average, got none"):
+        load_sharded(tmp_path / "run", model=model, optimizer=optimizer)
+
+
 def train_with_dropout(folder, total_steps, kill_rank_1_after=None, forget=""):
     """Train FSDP2 with dropout and shuffled data, saving each step; return the local shards, concatenated."""
     import torch.distributed as dist
@@ -303,8 +330,10 @@ def test_another_model_is_refused_by_the_names_of_its_parameters(tmp_path):
     go_on("bare", tmp_path, 1)
     other = nn.Sequential(nn.Linear(3, 5)).double()
     other.add_module("head", nn.Linear(5, 3).double())
-    with pytest.raises(CheckpointError, match=r"head\.weight"):
-        load_sharded(tmp_path, model=other, optimizer=torch.optim.AdamW(other.parameters()))
+    optimizer = torch.optim.AdamW(other.parameters())
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, float)
+    with pytest.raises(CheckpointError, match=r"step_00000001 cannot be loaded: (?s:.*)head\.weight"):
+        load_sharded(tmp_path, model=other, optimizer=optimizer, schedule=schedule)
 
 
 def test_each_kind_of_checkpoint_names_the_function_that_reads_it(tmp_path):
@@ -358,6 +387,6 @@ def test_a_value_that_would_run_code_is_not_run(tmp_path):
     optimizer.param_groups[0]["evil"] = Evil()
     save_sharded(tmp_path, 1, model=model, optimizer=optimizer)
     optimizer.param_groups[0]["evil"] = 0
-    with pytest.raises(CheckpointError, match="UnpicklingError"):
+    with pytest.raises(CheckpointError, match="step_00000001 cannot be loaded: on rank 0, UnpicklingError"):
         load_sharded(tmp_path, model=model, optimizer=optimizer)
     assert not (tmp_path / "ran").exists()
