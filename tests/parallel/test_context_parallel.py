@@ -234,7 +234,11 @@ def trained(world_size):
 
 
 @pytest.mark.parametrize(
-    ("world_size", "case"), [(2, case) for case in MODELS] + [(4, "ring zigzag"), (4, "ulysses")]
+    ("world_size", "case"),
+    [
+        *((2, case) for case in MODELS),
+        *(pytest.param(4, case, marks=pytest.mark.slow) for case in ("ring zigzag", "ulysses")),
+    ],
 )
 def test_losses_gradients_and_three_steps_of_a_gpt_equal_one_process(world_size, case):
     losses, gradients, parameters = train_alone(MODELS[case][0])

@@ -10,7 +10,7 @@ from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.parallel import loss_parallel
 
 from coursekit.errors import InputError
-from coursekit.models import GPTConfig, use_experts
+from coursekit.models import GPTConfig, generate, use_experts
 from coursekit.parallel import count_communication, launch, make_mesh, tensor_parallelize
 
 from .sharded_gpt import (
@@ -42,6 +42,7 @@ CASES = {
     "both llama": (LLAMA, {"sequence_parallel": True, "loss_parallel": True}),
     "grouped heads": (GROUPED, {"sequence_parallel": True}),
 }
+FOUR_RANKS = pytest.param(4, marks=pytest.mark.slow)
 STREAM_BYTES = 8 * BATCH_SIZE * SEQ_LEN * D_MODEL
 LOGIT_BYTES = 8 * BATCH_SIZE * SEQ_LEN * VOCAB_SIZE
 NORM_BYTES = 8 * D_MODEL
@@ -86,6 +87,7 @@ def on_rank():
         "clipped": {case: clip_and_accumulate(case) for case in ("plain", "sequence parallel")},
         "dropped": {same_seed: with_dropout(same_seed) for same_seed in (True, False)},
         "parameter_bytes": parameter_bytes(),
+        "generated": continued(divided_model("plain llama")),
     }
 
 
@@ -99,10 +101,13 @@ def results(what, world_size):
 
 
 @pytest.mark.parametrize(
-    ("world_size", "case"),
-    [(size, case) for size in (2, 4) for case in CASES if (size, case) != (4, "grouped heads")],
+    ("case", "world_size"),
+    [
+        *((case, 2) for case in CASES),
+        *(pytest.param(case, 4, marks=pytest.mark.slow) for case in CASES if case != "grouped heads"),
+    ],
 )
-def test_losses_gradients_and_three_steps_equal_one_process(world_size, case):
+def test_losses_gradients_and_three_steps_equal_one_process(case, world_size):
     losses, gradients, parameters = train_alone(CASES[case][0])
     for of_rank in results("trained", world_size):
         its_losses, its_gradients, its_parameters = of_rank[case]
@@ -118,7 +123,7 @@ def test_the_oracle_tells_one_step_from_none():
     assert wrong_names(start, parameters) == parameters.keys()
 
 
-@pytest.mark.parametrize("world_size", [2, 4])
+@pytest.mark.parametrize("world_size", [2, FOUR_RANKS])
 def test_plain_sends_the_stream_four_times_a_block(world_size):
     """2 all-reduces a block in each pass; one more of the embedding, and of the head's backward pass."""
     for counts in results("counted", world_size):
@@ -130,13 +135,13 @@ def test_plain_sends_the_stream_four_times_a_block(world_size):
         assert backward.payload_bytes == {"all_reduce": (2 * N_LAYERS + 1) * STREAM_BYTES}
 
 
-@pytest.mark.parametrize("world_size", [2, 4])
+@pytest.mark.parametrize("world_size", [2, FOUR_RANKS])
 def test_loss_parallel_does_not_gather_the_logits(world_size):
     for counts in results("counted", world_size):
         assert "all_gather" not in counts["loss parallel"][0].calls
 
 
-@pytest.mark.parametrize("world_size", [2, 4])
+@pytest.mark.parametrize("world_size", [2, FOUR_RANKS])
 def test_sequence_parallelism_gathers_and_scatters_what_plain_reduces(world_size):
     for counts in results("counted", world_size):
         forward, backward = counts["sequence parallel"]
@@ -215,7 +220,17 @@ def test_matrices_are_divided_and_the_rest_is_not():
         or name.endswith(("o_proj.weight", "down_proj.weight"))
     )
     whole = sum(p.nbytes for p in model.parameters()) - divided
-    assert results("parameter_bytes", 4) == [whole + divided // 4] * 4
+    assert results("parameter_bytes", 2) == [whole + divided // 2] * 2
+
+
+def continued(model):
+    return generate(model, make_batches()[0][0][:, :3], SEQ_LEN - 3, temperature=0)
+
+
+def test_a_divided_model_generates_what_the_whole_one_does():
+    """With a cache of keys and values that holds this rank's heads."""
+    expected = continued(make_model(LLAMA))
+    assert all(torch.equal(generated, expected) for generated in results("generated", 2))
 
 
 def error_of(function, *arguments, **options):

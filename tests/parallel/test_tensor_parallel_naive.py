@@ -71,7 +71,7 @@ def train_both_ways(case):
     return [train_naive(case, sequence_parallel) for sequence_parallel in (False, True)]
 
 
-@pytest.mark.parametrize("world_size", [2, 4])
+@pytest.mark.parametrize("world_size", [2, pytest.param(4, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("case", CASES)
 def test_losses_gradients_and_three_steps_equal_one_process(case, world_size):
     losses, gradients, parameters = train_alone(CASES[case])
