@@ -24,7 +24,7 @@ class GPTConfig:
 
     Args:
         vocab_size: v, number of token ids.
-        max_seq_len: positions of a learned position embedding, and the room that `generate` makes. With
+        max_seq_len: positions of a learned position embedding, and the limit of `generate`. With
             `position="rope"` longer sequences are computed as well.
         d_model: d, width of the hidden states.
         n_layers: number of blocks.

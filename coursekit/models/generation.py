@@ -66,7 +66,7 @@ def sample_token(
         temperature: below 1 prefers the likely tokens more than the model does; 0 takes the likeliest.
         top_k: tokens less likely than the k likeliest are not drawn; None draws from all.
         generator: of the logits' device; None is torch's own.
-    Source: Fan et al. 2018, section 5.4, for top_k (https://arxiv.org/abs/1805.04833).
+    Source: Fan et al. 2018, section 5, for top_k (https://arxiv.org/abs/1805.04833).
 
     >>> sample_token(torch.tensor([[0.0, 3.0, 1.0]]), temperature=0.0)
     tensor([[1]])

@@ -57,7 +57,8 @@ def mix_experts_naive(experts: Experts, x: Float[Tensor, "n d"], routing: Routin
     for expert in range(experts.n_experts):
         for choice in range(routing.experts.shape[1]):
             mine = (routing.experts[:, choice] == expert) & routing.kept[:, choice]
-            y[mine] += routing.gates[mine, choice, None] * experts.feed_forward(x[mine], expert)
+            outputs = routing.gates[mine, choice, None] * experts.feed_forward(x[mine], expert)
+            y[mine] += outputs.type_as(y)  # gates are float32 where x is narrower
     return y
 
 

@@ -40,7 +40,7 @@ class SpreadExperts(Experts):
         experts: all E of them, the same on every rank; this module copies its share.
         mesh: of one axis, the N ranks.
     Raises: InputError if N does not divide E.
-    Source: Lepikhin et al. 2020, GShard, section 3.2 (https://arxiv.org/abs/2006.16668).
+    Source: Lepikhin et al. 2020, GShard, section 3 (https://arxiv.org/abs/2006.16668).
     """
 
     def __init__(self, experts: Experts, mesh: DeviceMesh) -> None:

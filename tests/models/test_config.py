@@ -33,7 +33,7 @@ def configs(draw):
     )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(configs())
 def test_the_formula_counts_the_built_model(config):
     with torch.device("meta"):

@@ -52,6 +52,7 @@ def mixed_precision_on_rank():
     return seen
 
 
+@pytest.mark.slow
 def test_fsdp_casts_hidden_states_and_leaves_the_angles():
     [seen] = launch(mixed_precision_on_rank, 1)
     assert seen == [(torch.bfloat16, torch.float32, torch.bfloat16)]  # the pair of tensors is the control

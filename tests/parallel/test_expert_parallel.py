@@ -33,6 +33,7 @@ from coursekit.train import clip_gradients
 
 RTOL = 1e-12
 N_EXPERTS, TOP_K, D = 4, 2, 6
+two_and_four = pytest.mark.parametrize("world_size", [2, pytest.param(4, marks=pytest.mark.slow)])
 CONFIG = GPTConfig(vocab_size=13, max_seq_len=8, d_model=D, n_layers=2, n_heads=2, d_ff=10)
 
 
@@ -110,7 +111,7 @@ def assert_same_layer(results, expected, world_size):
             torch.testing.assert_close(gradient, share, rtol=RTOL, atol=1e-14)
 
 
-@pytest.mark.parametrize("world_size", [2, 4])
+@two_and_four
 @pytest.mark.parametrize("factor", [None, 0.7])
 @pytest.mark.parametrize("uneven", [False, True])
 def test_outputs_and_all_gradients_equal_one_process(world_size, factor, uneven):
@@ -118,7 +119,7 @@ def test_outputs_and_all_gradients_equal_one_process(world_size, factor, uneven)
     assert_same_layer(results, layer_alone(world_size, factor, uneven), world_size)
 
 
-@pytest.mark.parametrize("world_size", [2, 4])
+@two_and_four
 @pytest.mark.parametrize("factor", [None, 0.7])
 def test_the_naive_version_equals_one_process_as_well(world_size, factor):
     results = launch(layer_on_rank, world_size, spread_experts_naive, factor, False)
@@ -175,7 +176,7 @@ def count_on_rank(spread, factor):
     return communication
 
 
-@pytest.mark.parametrize("world_size", [2, 4])
+@two_and_four
 @pytest.mark.parametrize("factor", [None, 0.7])
 def test_bytes_counted_equal_the_formula(world_size, factor):
     share, state = N_EXPERTS // world_size, layer_of().state_dict()
@@ -194,7 +195,7 @@ def test_bytes_counted_equal_the_formula(world_size, factor):
         assert counted.payload_bytes["all_to_all"] == 8 * N_EXPERTS + 2 * (num_sent + num_received) * D * 8
 
 
-@pytest.mark.parametrize("world_size", [2, 4])
+@two_and_four
 def test_the_naive_version_sends_every_token_everywhere(world_size):
     n, k = 7, TOP_K
     for counted in launch(count_on_rank, world_size, spread_experts_naive, None):
