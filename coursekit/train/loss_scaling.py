@@ -105,18 +105,19 @@ class LossScaler(torch.amp.GradScaler):
             device_type, float(init_scale), growth_factor, backoff_factor, growth_interval, enabled
         )
         self.dynamic, self._warn_after, self._num_updates = dynamic, warn_after, 0
-        # Skipped steps, all and in a row: on the device of the scale, so that counting waits for nothing.
-        self._skipped = torch.zeros(2, dtype=torch.int64)
+        # On the device of the scale, so that counting waits for nothing.
+        self._skipped = torch.zeros((), dtype=torch.int64)
+        self._in_a_row = torch.zeros((), dtype=torch.int64)
 
     @property
     def num_skipped(self) -> int:
         """Steps left out so far. Reading it waits for the device."""
-        return int(self._skipped[0])
+        return int(self._skipped)
 
     @property
     def num_skipped_in_a_row(self) -> int:
         """Steps left out since the last one that was taken. Reading it waits for the device."""
-        return int(self._skipped[1])
+        return int(self._in_a_row)
 
     def update(self, new_scale: float | Tensor | None = None) -> None:
         """Count the step, and adapt the scale if it is dynamic; once a step, after `step`."""
@@ -125,7 +126,7 @@ class LossScaler(torch.amp.GradScaler):
         found = [x for s in self._per_optimizer_states.values() for x in s["found_inf_per_device"].values()]
         if not found:
             raise InputError("no step to update after", fix="call scaler.step(optimizer) before update()")
-        self._count(torch.stack([x.to(found[0].device, non_blocking=True) for x in found]).sum() > 0)
+        self._count(sum((x.to(found[0].device, non_blocking=True) for x in found[1:]), found[0]) > 0)
         # Torch's scaler has no static scale; one that is set to itself after each step is static.
         super().update(self._scale if new_scale is None and not self.dynamic else new_scale)
 
@@ -139,12 +140,12 @@ class LossScaler(torch.amp.GradScaler):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a state of this class, or of torch's `GradScaler`, whose steps count as taken."""
         super().load_state_dict(state_dict)
-        counts = [state_dict.get("num_skipped", 0), state_dict.get("num_skipped_in_a_row", 0)]
-        self._skipped = torch.tensor(counts, dtype=torch.int64, device=self._skipped.device)
+        self._skipped.fill_(state_dict.get("num_skipped", 0))
+        self._in_a_row.fill_(state_dict.get("num_skipped_in_a_row", 0))
 
     def _count(self, overflowed: Tensor) -> None:
-        skipped, in_a_row = self._skipped.to(overflowed.device).unbind()
-        self._skipped = torch.stack([skipped + overflowed, (in_a_row + 1) * overflowed])
+        self._skipped = self._skipped.to(overflowed.device).add_(overflowed)
+        self._in_a_row = self._in_a_row.to(overflowed.device).add_(1).mul_(overflowed)
         self._num_updates += 1
         if self._num_updates % self._warn_after == 0 and self.num_skipped_in_a_row >= self._warn_after:
             warnings.warn(

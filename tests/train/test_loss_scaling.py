@@ -218,6 +218,17 @@ def test_a_fused_optimizer_skips_and_is_counted_too():
     assert (weight.item(), scaler.num_skipped) == (1.0, 1)
 
 
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_step_in_which_one_of_two_optimizers_skips_is_one_skip(which):
+    pairs, scaler = [one_weight(), one_weight()], LossScaler("cpu", init_scale=1024)
+    for index, (weight, optimizer) in enumerate(pairs):
+        scaler.scale((weight * (float("inf") if index == which else 1.0)).sum()).backward()
+        scaler.step(optimizer)
+    scaler.update()
+    assert [weight.item() for weight, _ in pairs] == [1.0 if index == which else 0.75 for index in (0, 1)]
+    assert (scaler.num_skipped, scaler.get_scale()) == (1, 512)
+
+
 def overflow_on_rank_one():
     rank = torch.distributed.get_rank()
     model, scaler = nn.Linear(1, 1, bias=False), LossScaler("cpu")
