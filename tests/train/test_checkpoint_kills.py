@@ -143,9 +143,9 @@ def kill_at_random(folder):
     for _ in range(NUM_RANDOM_KILLS):
         life = Life(lambda report: train(folder, report, total_steps, pause_after=STEPS_PER_LIFE))
         num_saves = chance.choice([0, 2, 3])
-        while len(life.saved) < num_saves:
-            life.read(60)
-        step_seconds = (life.times[-1] - life.times[0]) / (len(life.times) - 1) if num_saves else 0.1
+        while len(life.saved) < num_saves and life.read(60):
+            pass
+        step_seconds = (life.times[-1] - life.times[0]) / (len(life.times) - 1) if life.times[1:] else 0.1
         time.sleep(chance.uniform(0, 1.5 * step_seconds))  # the moment is random; nothing waits for it
         os.kill(life.pid, signal.SIGKILL)
         assert life.end() == -signal.SIGKILL
