@@ -6,6 +6,7 @@ import asyncio
 import copy
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 Report = Callable[[str], None]
 
 # Raised by hand when what is stored beside a key changes its form.
-_FORM = "1"
+_FORM = "2"
 _ALONE = "run_alone"
 # A page that measures time can fail because something else on the machine was busy. What is wrong with the
 # page itself fails every time.
@@ -221,10 +222,27 @@ def _keep(page: Page, store: Path) -> None:
     import nbformat
 
     cells = [cell for cell in page.notebook.cells if cell.cell_type == "code"]
+    for cell in cells:
+        cell.outputs = list(_joined(cell.outputs))
     kept = nbformat.v4.new_notebook(cells=cells)
     half = store / f".{page.key}.part"
     half.write_text(nbformat.writes(kept), encoding="utf-8")
     half.replace(store / f"{page.key}.ipynb")
+
+
+def _joined(outputs: Iterable[NotebookNode]) -> Iterator[NotebookNode]:
+    """Yield the outputs with neighbouring pieces of one stream as one.
+
+    A kernel sends what is printed in as many pieces as it likes. MyST-NB would join them later, in place, and
+    the notebook that the page offers would repeat the last ones.
+    """
+    for stream, pieces in itertools.groupby(outputs, key=lambda output: output.get("name")):
+        first, *others = pieces
+        if stream is None:
+            yield from (first, *others)
+        else:
+            first["text"] += "".join(piece["text"] for piece in others)
+            yield first
 
 
 def _failure(page: Page, error: Exception) -> str:

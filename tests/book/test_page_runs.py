@@ -30,6 +30,19 @@ def test_what_ran_once_does_not_run_again_and_prose_does_not_count(pages, tmp_pa
     assert outputs((book / "index.md").read_text(), tmp_path / "kept") == "42\n"
 
 
+def test_what_is_printed_in_pieces_is_kept_as_one(pages, tmp_path):
+    # MyST-NB would join the pieces in the outputs that the download is made of, and repeat the last ones.
+    code = "import time\nfor i in range(3):\n    print(i, flush=True)\n    time.sleep(0.3)\n"
+    text = page_text(
+        cell(code + "from IPython.display import HTML, display\ndisplay(HTML('x'))\nprint('after')")
+    )
+    run(pages(index=text), tmp_path / "kept")
+    page = read_page(text)
+    assert load_outputs(page, tmp_path / "kept")
+    (printing,) = [cell for cell in page.notebook.cells if cell.cell_type == "code"]
+    assert [output.get("text") for output in printing.outputs] == ["0\n1\n2\n", None, "after\n"]
+
+
 def test_another_cell_or_another_version_of_the_package_is_another_key(tmp_path):
     package = tmp_path / "kit"
     package.mkdir()
