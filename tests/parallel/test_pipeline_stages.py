@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -33,6 +33,7 @@ def slowest(costs, parts):
     return max(sum(costs[i] for i in part) for part in parts)
 
 
+@settings(deadline=None)  # a busy machine is slow, not wrong
 @given(st.lists(st.integers(0, 20), min_size=1, max_size=8), st.data())
 def test_no_cut_has_a_cheaper_slowest_stage(costs, data):
     num_stages = data.draw(st.integers(1, len(costs)))
