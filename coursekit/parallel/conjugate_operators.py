@@ -1,7 +1,7 @@
-"""The operators of tensor parallelism: pairs in which the backward pass of one is the forward pass of the
-other.
+"""The operators of tensor parallelism: two pairs in which the backward pass of one is the forward pass of the
+other, and the division with which sequence parallelism begins.
 
-All take a tensor and the process group of the ranks that share the work, of N ranks.
+All take a tensor and the process group of the N ranks that share the work.
 """
 
 from __future__ import annotations

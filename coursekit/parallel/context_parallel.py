@@ -26,7 +26,7 @@ Method = Literal["ring", "gather", "ulysses"]
 
 def sequence_indices(
     seq_len: int, *, cp_rank: int, cp_size: int, zigzag: bool = False, device: torch.device | str = "cpu"
-) -> Int[Tensor, s]:
+) -> Int[Tensor, " s"]:
     """Return the positions, in the whole sequence, of the tokens that rank `cp_rank` of N holds.
 
     They pick the rank's part, and are the positions that the model must be given:
@@ -71,7 +71,8 @@ def context_parallelize(
 
     Everything but attention works on each token by itself, and needs nothing. The ranks' gradients are
     those of other tokens, as under data parallelism: average them over the mesh, or over the merged axes
-    dp and cp (`merge_axes`), with `average_gradients`.
+    dp and cp (`merge_axes`), with `average_gradients`. Where sequences are padded, the last ranks have
+    fewer targets than the first: give it `num_valid`, or the average is a mean of means.
 
     The model then refuses to run without `positions`: counted from 0 on every rank, embeddings and rotary
     angles would be those of the first part.
@@ -82,13 +83,14 @@ def context_parallelize(
         method: "ring", see `ring_attention`: any number of ranks. "ulysses", see `ulysses_attention`: up to
             n_kv_heads ranks, with torch's fused kernels. "gather", see `gather_attention`: the one to read.
         zigzag: whether `sequence_indices` was told so. Not with "ulysses", whose load is even.
-    Raises: InputError for an unknown method, or zigzag with "ulysses".
-
+    Raises: InputError for an unknown method, zigzag with "ulysses", or another model than a GPT.
     Source: Jacobs et al. 2023 (https://arxiv.org/abs/2309.14509); Liu et al. 2023
         (https://arxiv.org/abs/2310.01889).
     """
     if mesh.ndim != 1:
         raise InputError("a mesh of several axes", expected='one axis, as mesh["cp"]', got=mesh)
+    if not isinstance(model, GPT):
+        raise InputError("this model's attention is not known", expected="GPT", got=type(model).__name__)
     functions = {"ring": ring_attention, "gather": gather_attention, "ulysses": ulysses_attention}
     if method not in functions:
         raise InputError("no such method", expected=", ".join(functions), got=repr(method))

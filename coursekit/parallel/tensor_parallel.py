@@ -64,7 +64,7 @@ def tensor_parallelize(
     check_divides(model, mesh.size())
     is_tied = _is_tied(model)
     if sequence_parallel:
-        _check_whole(model)
+        check_whole(model, fix="leave sequence_parallel out: the stages hand on whole sequences")
         model.blocks[0].register_forward_pre_hook(partial(_check_input, tp_size=mesh.size()))
     plan = dict(_plan(model, sequence_parallel=sequence_parallel, loss_parallel=loss_parallel))
     parallelize_module(model, mesh, plan)
@@ -112,6 +112,18 @@ def check_sequence(seq_len: int, tp_size: int) -> None:
             expected=f"a multiple of {tp_size}, as {seq_len + -seq_len % tp_size} is",
             got=f"{seq_len} tokens",
             fix="pad it, with labels of IGNORE_INDEX",
+        )
+
+
+def check_whole(model: GPT, *, fix: str) -> None:
+    """Raise an InputError with that `fix` if parts of `model` were taken out, as from a pipeline's stage."""
+    parts = model.token_embedding, model.final_norm, model.lm_head, *model.blocks
+    if any(part is None for part in parts):
+        raise InputError(
+            "the model is a stage of a pipeline",
+            expected="a whole model",
+            got="one with parts left out",
+            fix=fix,
         )
 
 
@@ -183,16 +195,6 @@ def _like_parameter(gradient: DTensor, *, placements: tuple) -> DTensor:
 def _is_tied(model: GPT) -> bool:
     embedding, head = model.token_embedding, model.lm_head
     return embedding is not None and head is not None and embedding.weight is head.weight
-
-
-def _check_whole(model: GPT) -> None:
-    parts = model.token_embedding, model.final_norm, model.lm_head, *model.blocks
-    if any(part is None for part in parts):
-        raise InputError(
-            "a stage of a pipeline cannot be sequence-parallel here",
-            expected="a whole model",
-            fix="leave sequence_parallel out: the stages hand on whole sequences",
-        )
 
 
 def _check_input(_: nn.Module, inputs: tuple[Any, ...], *, tp_size: int) -> None:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 import torch.distributed as dist
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from coursekit.errors import InputError
 from coursekit.models import GPT
 from coursekit.parallel.conjugate_operators import (
     copy_to_ranks,
@@ -21,7 +23,7 @@ from coursekit.parallel.conjugate_operators import (
     sum_over_ranks,
     take_part,
 )
-from coursekit.parallel.tensor_parallel import check_divides, check_sequence
+from coursekit.parallel.tensor_parallel import check_divides, check_sequence, check_whole
 
 Group = dist.ProcessGroup
 
@@ -35,9 +37,9 @@ class ColumnParallelLinear(nn.Module):
     torch keeps Aᵀ as `weight` (out, in): the columns of A are its rows. The whole layer is drawn and then
     divided: a part drawn by itself would take the part's width for the layer's, and its scale from that.
 
-    If the input is divided among the ranks, gathering it first sends d_in (N - 1) / N numbers a token, where
-    a row-parallel layer's sum sends 2 d_out (N - 1) / N: gathering wins where d_in is the smaller, below
-    2 d_out. Followed by a row-parallel layer neither is needed between the two.
+    If its input comes divided, a layer can gather it and be column-parallel, d_in (N - 1) / N numbers a
+    token, or be row-parallel and sum the output, 2 d_out (N - 1) / N: gathering wins where d_in < 2 d_out. A
+    row-parallel layer after a column-parallel one takes its output as it is, and nothing is gathered.
 
     Args:
         linear: the whole layer, the same on all ranks.
@@ -107,7 +109,7 @@ def vocab_parallel_cross_entropy(
     *,
     group: Group,
     ignore_index: int = -100,
-    reduction: str = "mean",
+    reduction: Literal["mean", "sum"] = "mean",
 ) -> Float[Tensor, ""]:
     """Return the cross-entropy of logits whose vocabulary is divided among the ranks, the same on each.
 
@@ -124,8 +126,11 @@ def vocab_parallel_cross_entropy(
         group: the tensor-parallel ranks.
         ignore_index: label of a position without a target.
         reduction: "mean" over the valid labels, or "sum"; nats.
+    Raises: InputError for another reduction.
     Source: Shoeybi et al. 2019, Megatron-LM, section 3 (https://arxiv.org/abs/1909.08053).
     """
+    if reduction not in ("mean", "sum"):
+        raise InputError("unknown reduction", expected="'mean' or 'sum'", got=repr(reduction))
     highest = logits.detach().amax(-1)
     dist.all_reduce(highest, dist.ReduceOp.MAX, group=group)  # m cancels: it needs no gradient
     shifted = logits - highest.unsqueeze(-1)
@@ -157,6 +162,7 @@ def tensor_parallelize_naive(model: GPT, group: Group, *, sequence_parallel: boo
     Source: Shoeybi et al. 2019, section 3; Korthikanti et al. 2022, section 4.2.
     """
     check_divides(model, dist.get_world_size(group))
+    check_whole(model, fix="use tensor_parallelize for a stage")
     enter, leave = (
         (gather_sequence, scatter_sequence) if sequence_parallel else (copy_to_ranks, sum_over_ranks)
     )

@@ -263,6 +263,36 @@ def test_control_the_oracle_rejects_labels_shifted_within_each_part():
         assert not torch.allclose(its_losses[0], losses[0], rtol=1e-6)
 
 
+def padded_batch():
+    """Return ids and labels of which the last five positions are padding."""
+    input_ids, labels = make_batches()[0]
+    labels[:, -5:] = -100
+    return input_ids, labels
+
+
+def gradients_of_padded_batch(with_counts):
+    mesh = make_mesh(cp=2)["cp"]
+    model = context_parallelize(make_model(GPT2), mesh)
+    mine = sequence_indices(SEQ_LEN, cp_rank=mesh.get_local_rank(), cp_size=2)
+    input_ids, labels = (tensor[:, mine] for tensor in padded_batch())
+    loss = F.cross_entropy(model(input_ids, positions=mine).flatten(0, 1), labels.flatten(), reduction="sum")
+    num_valid = int((labels != -100).sum())
+    (loss / max(num_valid, 1)).backward()
+    average_gradients(model, mesh.get_group(), num_valid=num_valid if with_counts else None)
+    return {name: parameter.grad for name, parameter in model.named_parameters()}
+
+
+def test_padded_sequences_need_the_count_of_targets_and_are_then_exact():
+    """The second of two ranks has no target at all."""
+    model, (input_ids, labels) = make_model(GPT2), padded_batch()
+    mean_loss(model(input_ids), labels).backward()
+    expected = {name: parameter.grad for name, parameter in model.named_parameters()}
+    for gradients in launch(gradients_of_padded_batch, 2, with_counts=True):
+        assert not wrong_names(gradients, expected)
+    for gradients in launch(gradients_of_padded_batch, 2, with_counts=False):
+        assert "final_norm.weight" in wrong_names(gradients, expected)
+
+
 @given(st.integers(1, 8), st.integers(1, 5), st.booleans())
 def test_parts_are_complete_disjoint_and_even(cp_size, length, zigzag):
     seq_len = cp_size * length * (2 if zigzag else 1)
@@ -309,6 +339,7 @@ def errors():
         (error_of(context_parallelize, model, mesh["cp"], method="rings"), "ring, gather, ulysses"),
         (error_of(context_parallelize, model, mesh["cp"], method="ulysses", zigzag=True), "zigzag=False"),
         (error_of(model, make_batches()[0][0]), "positions=mine"),
+        (error_of(context_parallelize, torch.nn.Linear(2, 2), mesh["cp"]), "expected GPT, got Linear"),
     ]
 
 

@@ -285,24 +285,33 @@ def test_embedding_and_loss_divided_by_vocabulary_equal_torch(world_size, scale,
         torch.testing.assert_close(mine, expected, rtol=RTOL, atol=1e-13)
 
 
-def too_many_ranks():
+def wrong_input():
+    group, stage = dist.group.WORLD, make_model(GPT2)
     with pytest.raises(InputError, match="n_heads does not divide among the tensor-parallel ranks"):
-        tensor_parallelize_naive(make_model(GPT2), dist.group.WORLD)
+        tensor_parallelize_naive(stage, group)
+    with pytest.raises(InputError, match="'mean' or 'sum', got 'none'"):
+        vocab_parallel_cross_entropy(
+            torch.zeros(1, 1, 8), torch.zeros(1, 1, dtype=torch.int64), group=group, reduction="none"
+        )
     return True
 
 
-def test_heads_that_do_not_divide_are_an_error():
-    assert launch(too_many_ranks, 3) == [True] * 3
+def test_heads_that_do_not_divide_and_an_unknown_reduction_are_errors():
+    assert launch(wrong_input, 3) == [True] * 3
 
 
 def sequence_of_six():
+    stage = make_model(GPT2)
+    stage.lm_head = None
+    with pytest.raises(InputError, match="expected a whole model, got one with parts left out"):
+        tensor_parallelize_naive(stage, dist.group.WORLD)
     model = tensor_parallelize_naive(make_model(GPT2), dist.group.WORLD, sequence_parallel=True)
     with pytest.raises(InputError, match="a multiple of 4, as 8 is, got 6 tokens"):
         model(make_batches()[0][0][:, :6])
     return True
 
 
-def test_a_sequence_that_does_not_divide_is_an_error():
+def test_a_sequence_that_does_not_divide_and_a_stage_are_errors():
     assert launch(sequence_of_six, 4) == [True] * 4
 
 
