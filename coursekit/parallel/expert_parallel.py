@@ -79,6 +79,7 @@ class SpreadExperts(Experts):
         nowhere = self.total_experts
         experts = routing.experts.masked_fill(~routing.kept, nowhere).flatten()
         load = F.one_hot(experts, nowhere + 1).sum(0)[:-1]
+        # Stable: another order within a queue is as right, but sums in another order, and no run is repeated.
         return experts.argsort(stable=True), load.view(self.ep_size, self.n_experts)
 
     def _run_received(self, rows: Float[Tensor, "m d"], received: list[list[int]]) -> Float[Tensor, "m d"]:
