@@ -81,19 +81,19 @@ def accumulate_gradients(
     tensor(2.)
     """
     counts = _as_counts(num_valid)
-    totals: dict[str, Tensor] = {}
+    totals: list[Tensor] = []
     for micro_batch, is_last in mark_last(micro_batches):
         # DDP reads the switch in *forward*: it belongs inside. Where nothing is switched, nothing is paid.
         with _NOTHING if module is None else gradient_sync(module, enabled=is_last):
-            losses = _mean_parts(loss_sum(micro_batch), counts)
-            loss = functools.reduce(operator.add, losses.values())
+            parts = _mean_parts(loss_sum(micro_batch), counts)
+            loss = parts[0] if len(parts) == 1 else functools.reduce(operator.add, parts)
             backward(loss * dp_size if dp_size != 1 else loss)
-        for name, part in losses.items():
-            # Detached: a running sum with its graph would keep every micro-batch's activations alive.
-            totals[name] = totals[name] + part.detach() if name in totals else part.detach()
+        # Detached: a running sum with its graph would keep every micro-batch's activations alive.
+        detached = [part.detach() for part in parts]
+        totals = [a + b for a, b in zip(totals, detached, strict=True)] if totals else detached
     if not totals:
         raise InputError("nothing to accumulate", expected="at least one micro-batch", got=0)
-    return totals if isinstance(num_valid, Mapping) else totals[""]
+    return dict(zip(counts, totals, strict=True)) if isinstance(num_valid, Mapping) else totals[0]
 
 
 @contextlib.contextmanager
@@ -231,22 +231,25 @@ def _as_counts(num_valid: int | Tensor | Named) -> dict[str, Any]:
     return counts
 
 
-def _mean_parts(sums: Tensor | Named, counts: dict[str, Any]) -> dict[str, Tensor]:
-    """Return S_k / Σn of each loss."""
+def _mean_parts(sums: Tensor | Named, counts: dict[str, Any]) -> list[Tensor]:
+    """Return S_k / Σn of each loss, in the order of the counts."""
     # A tensor is asked for first: to find that it is no Mapping costs a microsecond a micro-step.
-    sums = {"": sums} if isinstance(sums, Tensor) else dict(sums)
-    if sums.keys() != counts.keys():
-        names = [sorted(name or "(one loss)" for name in x) for x in (counts, sums)]
+    named = {"": sums} if isinstance(sums, Tensor) else dict(sums)
+    if named.keys() != counts.keys():
+        names = [sorted(name or "(one loss)" for name in x) for x in (counts, named)]
         raise InputError("losses and counts differ in their names", expected=names[0], got=names[1])
-    for total in sums.values():
-        if total.dim() > 0:
-            raise InputError(
-                "a loss is not a scalar",
-                expected="the sum over valid items, shape ()",
-                got=tuple(total.shape),
-                fix="use reduction='sum'",
-            )
-    return {name: total / counts[name] for name, total in sums.items()}
+    return [_mean(named[name], count) for name, count in counts.items()]
+
+
+def _mean(loss_sum: Tensor, count: Any) -> Tensor:
+    if loss_sum.dim() > 0:
+        raise InputError(
+            "a loss is not a scalar",
+            expected="the sum over valid items, shape ()",
+            got=tuple(loss_sum.shape),
+            fix="use reduction='sum'",
+        )
+    return loss_sum / count
 
 
 def _check_rows(tensors: list[Tensor]) -> None:
