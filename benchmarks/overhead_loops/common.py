@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from coursekit.models import GPT, GPTConfig
 
-MAX_LR, MAX_GRAD_NORM, LOG_EVERY, MICRO_BATCHES = 1e-3, 1.0, 10, 2
+MAX_LR, MAX_GRAD_NORM, TOTAL_STEPS, LOG_EVERY, MICRO_BATCHES = 1e-3, 1.0, 100_000, 10, 2
 Batch = tuple[Tensor, Tensor]
 Run = Callable[[int], tuple[float, float]]  # steps → wall and CPU seconds
 
@@ -59,7 +59,7 @@ TASKS = (
 
 
 def lr_at(step: int) -> float:
-    return MAX_LR * 0.5 * (1 + math.cos(math.pi * min(step, 100_000) / 100_000))
+    return MAX_LR * 0.5 * (1 + math.cos(math.pi * min(step, TOTAL_STEPS) / TOTAL_STEPS))
 
 
 def loss_sum_of(logits: Tensor, labels: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from overhead_loops.common import (
     LOG_EVERY,
     MAX_GRAD_NORM,
+    TOTAL_STEPS,
     Batch,
     Log,
     Run,
@@ -20,7 +21,18 @@ from overhead_loops.common import (
 )
 from torch import Tensor, nn
 
-from coursekit.train import JsonLines, Monitor, accumulate_gradients, clip_gradients, count_valid, fit
+from coursekit.train import (
+    JsonLines,
+    Monitor,
+    WarmupCosine,
+    accumulate_gradients,
+    clip_gradients,
+    count_valid,
+    fit,
+    set_lr,
+)
+
+SCHEDULE = WarmupCosine(total_steps=TOTAL_STEPS)
 
 
 def raw_loop(task: Task, path: Path) -> tuple[nn.Module, Run]:
@@ -59,9 +71,7 @@ def visible_loop(task: Task, path: Path) -> tuple[nn.Module, Run]:
     def train(num_steps: int) -> None:
         for _ in range(num_steps):
             step, micro_batches = next(numbers), next(steps)
-            lr = lr_at(step)
-            for group in optimizer.param_groups:
-                group["lr"] = lr
+            (lr,) = set_lr(optimizer, SCHEDULE(step))
             optimizer.zero_grad()
             num_valid = count_valid(*(labels for _, labels in micro_batches))
             loss = accumulate_gradients(loss_sum, micro_batches, num_valid=num_valid)
@@ -88,7 +98,7 @@ def fit_loop(task: Task, path: Path) -> tuple[nn.Module, Run]:
             model=model,
             optimizer=optimizer,
             count=lambda group: count_valid(*(labels for _, labels in group)),
-            schedule=lr_at,
+            schedule=SCHEDULE,
             max_grad_norm=MAX_GRAD_NORM,
             monitor=monitor,
             first_step=first_step,

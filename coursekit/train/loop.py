@@ -13,6 +13,7 @@ from coursekit.train.clipping import clip_gradients
 from coursekit.train.gradient_accumulation import accumulate_gradients
 from coursekit.train.loss_scaling import LossScaler
 from coursekit.train.monitor import Monitor
+from coursekit.train.schedules import set_lr
 
 T = TypeVar("T")
 Named = Mapping[str, Any]
@@ -40,14 +41,13 @@ def fit(
     ```python
     model.train()
     for step, micro_batches in enumerate(monitor.iterate("data", steps), first_step):
-        for group in optimizer.param_groups:
-            group["lr"] = schedule(step)
+        (lr, *_) = set_lr(optimizer, schedule(step))
         optimizer.zero_grad()
         num_valid = count(micro_batches)
         loss = accumulate_gradients(loss_sum, micro_batches, num_valid=num_valid, module=model)
         grad_norm = clip_gradients(model, max_grad_norm)
         optimizer.step()
-        monitor.log(step, num_tokens=num_valid, loss=loss, grad_norm=grad_norm, lr=schedule(step))
+        monitor.log(step, num_tokens=num_valid, loss=loss, grad_norm=grad_norm, lr=lr)
         on_step_end(step)
     ```
 
@@ -61,7 +61,8 @@ def fit(
         count: maps the micro-batches of a step to `num_valid` of `accumulate_gradients`, over all ranks, e.g.
             `lambda group: all_reduce_count(count_valid(*(labels for _, labels in group)))`. Of several
             counts the first is that of the tokens a second.
-        schedule: maps a step to the learning rate of all groups; None leaves what the optimizer has.
+        schedule: maps a step to the multiplier of the optimizer's learning rates, see `set_lr`; None leaves
+            them as they are. The monitor gets that of the first group.
         max_grad_norm: see `clip_gradients`; without it the norm is only measured.
         scaler: a `LossScaler`, for float16.
         monitor: gets `loss`, `grad_norm`, `lr`, the parts of several losses, and the phases data, forward,
@@ -80,8 +81,7 @@ def fit(
     step = first_step - 1
     model.train()
     for step, micro_batches in enumerate(monitor.iterate("data", steps), first_step):
-        if schedule is not None:
-            _set_lr(optimizer, schedule(step))
+        lr = optimizer.param_groups[0]["lr"] if schedule is None else set_lr(optimizer, schedule(step))[0]
         optimizer.zero_grad()
         num_valid = count(micro_batches)
         loss = accumulate_gradients(
@@ -92,16 +92,10 @@ def fit(
             grad_norm = clip_gradients(model, max_grad_norm)
             scaler.step(optimizer)
             scaler.update()
-        figures = {"grad_norm": grad_norm, "lr": optimizer.param_groups[0]["lr"]}
-        monitor.log(step, num_tokens=_first(num_valid), **_losses(loss), **figures)
+        monitor.log(step, num_tokens=_first(num_valid), **_losses(loss), grad_norm=grad_norm, lr=lr)
         if on_step_end is not None:
             on_step_end(step)
     return step + 1
-
-
-def _set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = lr
 
 
 def _first(num_valid: int | Tensor | Named) -> int | Tensor:

@@ -24,6 +24,7 @@ from coursekit.train import (
     fit,
     group_micro_batches,
     read_json_lines,
+    set_lr,
 )
 
 STEPS = 6
@@ -60,7 +61,7 @@ def count(micro_batches):
 
 
 def schedule(step):
-    return 0.01 / (1 + step)
+    return 1 / (1 + step)
 
 
 def trained(run, steps=None):
@@ -79,7 +80,7 @@ def with_fit(*, model, optimizer, steps, **options):
 
 def with_the_loop_of_the_docstring(*, model, optimizer, steps):
     code = re.search(r"```python\n(.*?)```", inspect.getdoc(fit), re.DOTALL)[1]
-    functions = {"accumulate_gradients": accumulate_gradients, "clip_gradients": clip_gradients}
+    functions = {f.__name__: f for f in (accumulate_gradients, clip_gradients, set_lr)}
     given = {"loss_sum": loss_sum_of(model), "count": count, "schedule": schedule, "max_grad_norm": 0.5}
     rest = {"monitor": Monitor(), "on_step_end": lambda step: None, "first_step": 0}
     exec(textwrap.dedent(code), functions | given | rest | locals())
@@ -90,7 +91,7 @@ def with_bare_torch(*, model, optimizer, steps):
     model.train()
     for step, micro_batches in enumerate(steps):
         for group in optimizer.param_groups:
-            group["lr"] = 0.01 / (1 + step)
+            group["lr"] = 0.1 * (1 / (1 + step))
         num_valid = sum(int((labels != -100).sum()) for _, labels in micro_batches)
         optimizer.zero_grad()
         for inputs, labels in micro_batches:
@@ -122,7 +123,7 @@ def test_a_monitor_with_every_sink_changes_no_bit(tmp_path):
     assert equal(watched, trained(with_fit))
     records = read_json_lines(tmp_path / "run.jsonl")
     assert [record["step"] for record in records] == [1, 3, 5]
-    assert records[0]["lr"] == schedule(1)
+    assert records[0]["lr"] == 0.1 * schedule(1)
     assert {f"{name}_seconds" for name in ("data", "forward", "backward", "optimizer")} <= records[0].keys()
 
 
