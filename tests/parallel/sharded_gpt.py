@@ -11,6 +11,7 @@ import cloudpickle
 import torch
 from torch.nn.functional import cross_entropy
 
+from coursekit.errors import InputError
 from coursekit.models import GPT, GPTConfig
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # ranks do not have tests/ on their path
@@ -107,3 +108,11 @@ def wrong_names(mine, expected, *, rank=0, size=1):
         for name, tensor in mine.items()
         if not torch.allclose(tensor, part_like(expected[name], tensor, rank, size), rtol=RTOL, atol=ATOL)
     }
+
+
+def error_of(function, *arguments, **options):
+    """Return the message of the InputError that a call raises, None without one."""
+    try:
+        function(*arguments, **options)
+    except InputError as error:
+        return str(error)

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from coursekit.errors import InputError
 from coursekit.parallel import MESH_AXES, axis_groups, launch, make_mesh, merge_axes
 
+from .sharded_gpt import error_of
+
 
 def where_am_i(sizes):
     """Return this rank's place on each axis, and the ranks with which it shares each axis."""
@@ -77,13 +79,6 @@ WRONG_SIZES = [
     ({"pp": 2.0}, "wrong size of the axis pp: expected a whole number >= 1, got 2.0"),
 ]
 WRONG_AXES = [("cp", "dp"), ("dp", "xx"), ()]
-
-
-def error_of(function, *arguments, **options):
-    try:
-        function(*arguments, **options)
-    except InputError as error:
-        return str(error)
 
 
 def errors():

@@ -9,7 +9,6 @@ import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.parallel import loss_parallel
 
-from coursekit.errors import InputError
 from coursekit.models import GPTConfig, generate, use_experts
 from coursekit.parallel import count_communication, launch, make_mesh, tensor_parallelize
 
@@ -26,6 +25,7 @@ from .sharded_gpt import (
     SHAPE,
     STEPS,
     VOCAB_SIZE,
+    error_of,
     make_batches,
     make_model,
     mean_loss,
@@ -231,13 +231,6 @@ def test_a_divided_model_generates_what_the_whole_one_does():
     """With a cache of keys and values that holds this rank's heads."""
     expected = continued(make_model(LLAMA))
     assert all(torch.equal(generated, expected) for generated in results("generated", 2))
-
-
-def error_of(function, *arguments, **options):
-    try:
-        function(*arguments, **options)
-    except InputError as error:
-        return str(error)
 
 
 def errors():
