@@ -12,6 +12,7 @@ from typing import Any
 
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from coursekit.errors import InputError
@@ -138,6 +139,8 @@ class _Watch(TorchDispatchMode):
         self.records = records
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        if any(issubclass(kind, DTensor) for kind in types):
+            return NotImplemented  # let the DTensor act first: what it communicates then comes here
         if func.namespace in ("c10d", "_c10d_functional"):
             self.records.extend(_calls(func, args))
         return func(*args, **(kwargs or {}))

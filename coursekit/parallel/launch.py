@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.machinery
+import io
 import linecache
 import os
 import pickle
@@ -169,15 +170,29 @@ def _payload(
 def _dump(function: Callable[..., Any], value: object) -> bytes:
     import cloudpickle
 
+    class Pickler(cloudpickle.Pickler):
+        def reducer_override(self, obj: Any) -> Any:
+            # torch.distributed.config is of a class of its own, which cloudpickle takes for data. It meets it
+            # in any function that says `dist` and, of whatever object, `.config`.
+            if isinstance(obj, types.ModuleType) and sys.modules.get(obj.__name__) is obj:
+                if type(obj) is not types.ModuleType:
+                    return importlib.import_module, (obj.__name__,)
+            return super().reducer_override(obj)
+
+    def dumps(value: object) -> bytes:
+        with io.BytesIO() as file:
+            Pickler(file).dump(value)
+            return file.getvalue()
+
     module = sys.modules.get(getattr(function, "__module__", None) or "")
     by_value = (
         isinstance(module, types.ModuleType) and module.__name__ != "__main__" and not _importable(module)
     )
     if not by_value:
-        return cloudpickle.dumps(value)
+        return dumps(value)
     cloudpickle.register_pickle_by_value(module)
     try:
-        return cloudpickle.dumps(value)
+        return dumps(value)
     finally:
         cloudpickle.unregister_pickle_by_value(module)
 

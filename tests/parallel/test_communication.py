@@ -153,6 +153,25 @@ def functional_collectives():
     return by_function, by_dtensor
 
 
+def a_loss_of_divided_logits():
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import DTensor, Shard
+    from torch.distributed.tensor.parallel import loss_parallel
+
+    mesh = init_device_mesh("cpu", (2,))
+    logits = DTensor.from_local(torch.randn(5, 3, dtype=torch.float64), mesh, [Shard(1)])  # 3 of 6 classes
+    with count_communication() as communication, loss_parallel():
+        torch.nn.functional.cross_entropy(logits, torch.arange(5))
+    return communication
+
+
+def test_what_a_dtensor_sends_inside_one_of_its_operators_is_counted():
+    # The largest logit, the sum of exponentials and the label's logit of each of the five rows.
+    for communication in launch(a_loss_of_divided_logits, 2):
+        assert communication.calls == {"all_reduce": 3}
+        assert communication.payload_bytes == {"all_reduce": 3 * 5 * 8}
+
+
 def test_collectives_of_dtensor_are_counted():
     for by_function, by_dtensor in launch(functional_collectives, 2):
         assert by_function.payload_bytes == {"all_reduce": 128}

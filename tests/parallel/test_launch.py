@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -61,6 +62,12 @@ def test_closures_and_arguments_of_many_megabytes_are_carried():
     for result in launch(lambda x: (x + offset[2], len(x)), 2, big):
         assert (result[0] == 2).all()
         assert result[1] == 4_000_000
+
+
+def test_a_function_may_say_dist_and_the_config_of_anything():
+    # torch.distributed.config exists, and is no module to cloudpickle.
+    model = SimpleNamespace(config=7)
+    assert launch(lambda: (dist.get_rank(), model.config), 2) == [(0, 7), (1, 7)]
 
 
 def around():
