@@ -1,7 +1,8 @@
 """Train a small GPT with data parallelism, on this machine or on many: nothing here knows which.
 
-`python train.py --processes 2` starts two processes on this machine; `torchrun --nproc-per-node 8 train.py`
-starts eight, and restarts them when one fails; slurm.sbatch and kubernetes.yaml run it on many nodes.
+`python train.py --processes 2` starts two processes on this machine. `torchrun --nproc-per-node 8
+--max-restarts 3 train.py` starts eight, and all again when one fails. slurm.sbatch and kubernetes.yaml run it
+on many nodes.
 """
 
 import argparse
