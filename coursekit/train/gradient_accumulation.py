@@ -19,6 +19,7 @@ IGNORE_INDEX = -100
 Named = Mapping[str, Any]
 T = TypeVar("T")
 _NOTHING = contextlib.nullcontext()
+_END: Any = object()
 
 
 def accumulate_gradients_naive(
@@ -80,20 +81,26 @@ def accumulate_gradients(
     >>> accumulate_gradients(lambda x: (w * x).sum(), [torch.ones(3), torch.ones(1)], num_valid=4)
     tensor(2.)
     """
-    counts = _as_counts(num_valid)
+    several = isinstance(num_valid, Mapping)
+    counts = _checked_counts(dict(num_valid) if several else {"": num_valid})
     totals: list[Tensor] = []
-    for micro_batch, is_last in mark_last(micro_batches):
+    # `mark_last` written out, and maps for comprehensions: a tiny model's step shows each microsecond.
+    iterator = iter(micro_batches)
+    micro_batch = next(iterator, _END)
+    while micro_batch is not _END:
+        following = next(iterator, _END)
         # DDP reads the switch in *forward*: it belongs inside. Where nothing is switched, nothing is paid.
-        with _NOTHING if module is None else gradient_sync(module, enabled=is_last):
+        with _NOTHING if module is None else gradient_sync(module, enabled=following is _END):
             parts = _mean_parts(loss_sum(micro_batch), counts)
             loss = parts[0] if len(parts) == 1 else functools.reduce(operator.add, parts)
             backward(loss * dp_size if dp_size != 1 else loss)
         # Detached: a running sum with its graph would keep every micro-batch's activations alive.
-        detached = [part.detach() for part in parts]
-        totals = [a + b for a, b in zip(totals, detached, strict=True)] if totals else detached
+        detached = map(Tensor.detach, parts)
+        totals = list(map(operator.add, totals, detached) if totals else detached)
+        micro_batch = following
     if not totals:
         raise InputError("nothing to accumulate", expected="at least one micro-batch", got=0)
-    return dict(zip(counts, totals, strict=True)) if isinstance(num_valid, Mapping) else totals[0]
+    return dict(zip(counts, totals, strict=True)) if several else totals[0]
 
 
 @contextlib.contextmanager
@@ -216,8 +223,7 @@ def group_micro_batches(loader: Iterable[T], grad_accum_steps: int) -> Iterator[
         yield group
 
 
-def _as_counts(num_valid: int | Tensor | Named) -> dict[str, Any]:
-    counts = dict(num_valid) if isinstance(num_valid, Mapping) else {"": num_valid}
+def _checked_counts(counts: dict[str, Any]) -> dict[str, Any]:
     for name, count in counts.items():
         # A count on a GPU is taken as it is: looking at it would make the host wait for the device.
         on_host = not isinstance(count, Tensor) or count.device.type == "cpu"
@@ -233,7 +239,8 @@ def _as_counts(num_valid: int | Tensor | Named) -> dict[str, Any]:
 
 def _mean_parts(sums: Tensor | Named, counts: dict[str, Any]) -> list[Tensor]:
     """Return S_k / Σn of each loss, in the order of the counts."""
-    # A tensor is asked for first: to find that it is no Mapping costs a microsecond a micro-step.
+    if isinstance(sums, Tensor) and "" in counts:
+        return [_mean(sums, counts[""])]
     named = {"": sums} if isinstance(sums, Tensor) else dict(sums)
     if named.keys() != counts.keys():
         names = [sorted(name or "(one loss)" for name in x) for x in (counts, named)]
