@@ -172,7 +172,7 @@ def _start_reading_window(window: _Window) -> Callable[[], list[tuple[int, float
     for step, num_tokens, values in window:
         for name, value in (("num_tokens", num_tokens), *values.items()):
             if isinstance(value, Tensor):
-                if value.numel() != 1:
+                if value.dim() and value.numel() != 1:
                     raise InputError(
                         f"{name} of step {step} is no figure", expected="one element", got=tuple(value.shape)
                     )

@@ -17,6 +17,7 @@ from coursekit.errors import InputError, require
 from coursekit.units import format_bytes, format_count
 
 Record = Mapping[str, float]
+_ENCODE = json.JSONEncoder(allow_nan=False).encode  # json.dumps would make an encoder for each line
 
 
 class Sink(Protocol):
@@ -63,7 +64,7 @@ class JsonLines:
         self._file.close()
 
     def _append(self, record: dict[str, Any]) -> None:
-        self._file.write(json.dumps(record, allow_nan=False) + "\n")
+        self._file.write(_ENCODE(record) + "\n")
         self._file.flush()
 
 
