@@ -65,8 +65,8 @@ class SpikeDetector:
         median + max(factor · 1.4826 · MAD, rise · |median|)
 
     of the last `window` losses, where MAD is the median distance from the median (1.4826 of it is the
-    standard deviation of a normal series). One high loss is a hard batch; a run of them is a spike. Losses
-    above the limit do not enter the window; after a finding it starts anew.
+    standard deviation of a normal series). One high loss is a hard batch, and enters the window with the
+    next usual one; a run of them is a spike, after which the window starts anew.
 
     Args:
         window: steps that the limit is taken from; nothing is found before half of them are there.

@@ -57,7 +57,7 @@ def start_reading(scalars: Sequence[Tensor]) -> Callable[[], list[float]]:
     """Return a function that gives the scalars as numbers; their copy to the host starts now.
 
     What is on an accelerator is joined to one tensor a device and copied once, without waiting. The
-    function waits for that copy: called a step later, it finds it done, and the device never runs dry.
+    function waits for that copy: called a step later, the device has that step's work queued meanwhile.
 
     Args:
         scalars: tensors with one element, on any devices.

@@ -28,9 +28,9 @@ _Window = list[tuple[int, Value, dict[str, Value]]]
 class Monitor:
     """Collects the figures of every step, and writes one record every `every` steps to each sink.
 
-    Tensors are kept as they are and read together once every `every` steps, on an accelerator one step
-    later still, so that no step waits for the device. The detectors see the figures of all steps, up to
-    `every` steps late. A record holds the last step's figures as they were given, and of the whole window:
+    Tensors are kept as they are and read together once every `every` steps; on an accelerator one step
+    later still, when it has the next step to work on, so that it never stands idle for the reading. The
+    detectors see the figures of all steps, up to `every` steps late. A record holds the last step's figures as they were given, and of the whole window:
 
     - `tokens_per_second`, by the host's clock from one window's end to the next; `mfu` if both flops are
       given;
@@ -90,7 +90,7 @@ class Monitor:
         return self._timer.iterate(name, items)
 
     def log(self, step: int, *, num_tokens: Value = 0, **values: Value) -> None:
-        """Take the figures of one step, such as `loss`, `grad_norm`, `lr`; waits for no device.
+        """Take the figures of one step, such as `loss`, `grad_norm`, `lr`; between records nothing is read.
 
         Args:
             step: the optimizer step, from 0.

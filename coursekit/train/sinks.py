@@ -87,6 +87,8 @@ def read_json_lines(path: str | Path) -> list[dict[str, Any]]:
 class TensorBoard:
     """Writes each figure as a scalar of TensorBoard's event files, and what was noticed as text.
 
+    Where TensorFlow is installed, tensorboard loads it when the first file is made: some seconds, once.
+
     Args:
         folder: the run's folder; `tensorboard --logdir` shows it.
     Raises: MissingExtraError if tensorboard is not installed.
