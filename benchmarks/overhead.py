@@ -8,7 +8,7 @@ steps. Before anything is timed, each must end in the parameters of the raw loop
 process, a few steps each, in random order; a ratio is that of two blocks of one round, and the interval is a
 bootstrap of the median over the rounds. "raw again" is a second raw loop: what is nearer to 1 is noise.
 
-The monitor of coursekit has its detectors on, which the other loops have not. A peer that cannot be imported
+The monitor of coursekit has its detectors off, as the other loops have none. A peer that cannot be imported
 is left out. Peers are no dependency of this project; to have them without changing its environment:
 
     pip install --target peers --no-deps accelerate==1.15.0 lightning-fabric==2.6.6 lightning-utilities \

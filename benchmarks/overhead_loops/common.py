@@ -48,7 +48,7 @@ def gpt_batch(generator: torch.Generator) -> Batch:
 
 
 TASKS = (
-    Task("tiny MLP", lambda: nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 10)), mlp_batch, 20),
+    Task("tiny MLP", lambda: nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 10)), mlp_batch, 60),
     Task(
         "GPT",
         lambda: GPT(GPTConfig(vocab_size=256, max_seq_len=64, d_model=128, n_layers=2, n_heads=4)),

@@ -62,7 +62,7 @@ def raw_loop(task: Task, path: Path) -> tuple[nn.Module, Run]:
 
 def visible_loop(task: Task, path: Path) -> tuple[nn.Module, Run]:
     model, optimizer, steps = task.start()
-    monitor, numbers = Monitor([JsonLines(path)], every=LOG_EVERY), iter(range(sys.maxsize))
+    monitor, numbers = Monitor([JsonLines(path)], every=LOG_EVERY, detectors=()), iter(range(sys.maxsize))
 
     def loss_sum(micro_batch: Batch) -> Tensor:
         inputs, labels = micro_batch
@@ -84,7 +84,7 @@ def visible_loop(task: Task, path: Path) -> tuple[nn.Module, Run]:
 
 def fit_loop(task: Task, path: Path) -> tuple[nn.Module, Run]:
     model, optimizer, steps = task.start()
-    monitor, first_step = Monitor([JsonLines(path)], every=LOG_EVERY), 0
+    monitor, first_step = Monitor([JsonLines(path)], every=LOG_EVERY, detectors=()), 0
 
     def loss_sum(micro_batch: Batch) -> Tensor:
         inputs, labels = micro_batch

@@ -30,7 +30,8 @@ class Monitor:
 
     Tensors are kept as they are and read together once every `every` steps; on an accelerator one step
     later still, when it has the next step to work on, so that it never stands idle for the reading. The
-    detectors see the figures of all steps, up to `every` steps late. A record holds the last step's figures as they were given, and of the whole window:
+    detectors see the figures of all steps, up to `every` steps late. A record holds the last step's figures
+    as they were given, and of the whole window:
 
     - `tokens_per_second`, by the host's clock from one window's end to the next; `mfu` if both flops are
       given;
