@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import json
 import logging
+import time
 from pathlib import Path
-from typing import Any
+from queue import Empty
+from typing import Any, Literal
 
 import nbformat
 from jupyter_client.manager import AsyncKernelManager
@@ -19,6 +23,8 @@ QUIET = logging.getLogger("coursekit.kernel")
 QUIET.addHandler(logging.NullHandler())
 QUIET.propagate = False
 TIMEOUT_NAME = "CellTimeoutError"
+ANSWER = "__import__('coursekit.grading.trusted.student_side', fromlist=['answer']).answer('{}', globals())"
+INTERRUPT_SECONDS, ALIVE_SECONDS = 0.5, 0.5
 
 
 class BoundedClient(NotebookClient):
@@ -47,6 +53,46 @@ class BoundedClient(NotebookClient):
             cell.outputs.append(_error(TIMEOUT_NAME, f"stopped after {self.timeout} seconds"))
             return "timeout"
         return "error" if any(output.output_type == "error" for output in cell.outputs) else "ok"
+
+    async def ask(self, request: bytes, seconds: float) -> bytes | Literal["timeout", "died"]:
+        """Return the student's side's reply to a request of the trusted side, or why there is none.
+
+        What arrives for any other request, such as a second reply to an earlier one, is dropped.
+        """
+        expression = ANSWER.format(base64.b64encode(request).decode())
+        # Not a cell but an expression beside an empty one: its value comes back with the reply itself.
+        quiet = {"silent": True, "store_history": False, "allow_stdin": False, "stop_on_error": False}
+        number = self.kc.execute("", user_expressions={"answer": expression}, **quiet)
+        printed = asyncio.ensure_future(_drop_messages(self.kc.iopub_channel))
+        try:
+            content = await self._reply(number, seconds)
+            if content is not None:
+                return _answer_in(content)
+            give_up = time.monotonic() + self.limits.drain_seconds
+            while time.monotonic() < give_up:
+                await self.km.interrupt_kernel()
+                if await self._reply(number, INTERRUPT_SECONDS) is not None:
+                    return "timeout"
+            return "died"
+        except DeadKernelError:
+            return "died"
+        finally:
+            printed.cancel()
+
+    async def _reply(self, number: str, seconds: float) -> dict[str, Any] | None:
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                message = await self.kc.shell_channel.get_msg(timeout=min(left, ALIVE_SECONDS))
+            except Empty:
+                if not await self.km.is_alive():
+                    raise DeadKernelError("the kernel died") from None
+            except Exception:  # a message that is none: the student's side sent it
+                await asyncio.sleep(0.01)
+            else:
+                if message["parent_header"].get("msg_id") == number:
+                    return message["content"]
+        return None
 
     def note_reply(self, *, execute_reply: dict[str, Any], cell: Any, **_: Any) -> None:
         """Make sure that an error the kernel replied with also stands in the cell's outputs."""
@@ -111,6 +157,26 @@ def make_client(notebook: bytes, limits: Limits, *, box: Path) -> BoundedClient:
     )
     client.on_cell_executed = client.note_reply
     return client
+
+
+def _answer_in(content: dict[str, Any]) -> bytes:
+    """Return the bytes of a reply; what is none is left for the trusted side to refuse."""
+    try:
+        text = content["user_expressions"]["answer"]["data"]["text/plain"]
+        return base64.b64decode(text.strip("'"), validate=True)
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return b""
+
+
+async def _drop_messages(channel: Any) -> None:
+    # What a student's function prints while a test calls it is not the test's, and would fill the queue.
+    while True:
+        try:
+            await channel.get_msg(timeout=1)
+        except Empty:
+            continue
+        except Exception:
+            await asyncio.sleep(0.01)
 
 
 def _error(name: str, value: str) -> Any:

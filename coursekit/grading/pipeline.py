@@ -24,12 +24,17 @@ OnResult = Callable[[Result, bool], None]
 
 @dataclass(frozen=True)
 class Options:
-    """How to grade: which students (all if empty), how many at once, whether again, within which limits."""
+    """How to grade: which students (all if empty), how many at once, whether again, within which limits.
+
+    tests_in_place: run tests in the student's own kernel, for exercises whose tests were not written to cross
+        to a trusted process. A student's code can then change what the tests say.
+    """
 
     students: Sequence[str] = ()
     workers: int = 1
     force: bool = False
     limits: Limits = field(default_factory=Limits)
+    tests_in_place: bool = False
 
 
 def grade_assignment(

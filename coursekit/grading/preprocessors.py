@@ -15,7 +15,7 @@ import nbformat
 from nbformat.v4 import new_output
 from nbgrader.preprocessors import NbGraderPreprocessor
 from nbgrader.utils import is_grade
-from traitlets import Integer
+from traitlets import Bool, Integer
 
 from coursekit.grading.course import Course
 from coursekit.grading.intake import parse_answers
@@ -55,12 +55,19 @@ class RunNotebook(NbGraderPreprocessor):
     """Runs the notebook as `coursekit grade` does. nbgrader's Execute gives up on a kernel that dies."""
 
     timeout = Integer(60, help="Seconds that one cell may run.").tag(config=True)
+    tests_in_place = Bool(False, help="Run tests in the student's kernel, unprotected.").tag(config=True)
 
     def preprocess(self, nb: Any, resources: dict) -> tuple[Any, dict]:
         """Return the executed notebook."""
         limits = Limits(cell_seconds=self.timeout, notebook_seconds=10 * self.timeout)
-        files = sibling_files(_course(resources), resources["nbgrader"]["assignment"])
-        job = Job(json.dumps(nb).encode(), files, limits)
+        course, assignment = _course(resources), resources["nbgrader"]["assignment"]
+        job = Job(
+            json.dumps(nb).encode(),
+            sibling_files(course, assignment),
+            limits,
+            student_names=load_template(course, assignment).student_names,
+            tests_in_place=self.tests_in_place,
+        )
         # In a thread: the formgrader's button calls this from inside a running event loop.
         with ThreadPoolExecutor(1) as pool:
             run = pool.submit(run_notebook, job).result()

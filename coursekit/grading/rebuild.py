@@ -17,10 +17,12 @@ class Template:
 
     notebook: the released cells, with hidden tests in the test cells and stubs in the solution cells.
     released: grade_id -> the text that the student was given in that cell.
+    student_names: names that solution cells define, those of the stub and those of the reference.
     """
 
     notebook: dict[str, Any]
     released: dict[str, str]
+    student_names: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,13 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from coursekit.errors import CoursekitError
+from coursekit.errors import CoursekitError, require
+from coursekit.grading.trusted.side import Bounds, TrustedSide
 
 CellState = Literal["ok", "error", "timeout", "died", "not_run"]
 
@@ -46,12 +47,21 @@ class Limits:
 
 @dataclass(frozen=True)
 class Job:
-    """A notebook to run, files to lay beside it (name -> bytes), and what the kernel's environment gets."""
+    """A notebook to run, and how.
+
+    files: what lies beside the notebook, name -> bytes.
+    environment: what the kernel's environment gets.
+    student_names: names that the exercise's solution cells define. Tests find no others on the student's
+        side.
+    tests_in_place: run test cells in the student's kernel, where student code can change what they say.
+    """
 
     notebook: bytes
     files: Mapping[str, bytes] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     environment: Mapping[str, str] = field(default_factory=dict)
+    student_names: frozenset[str] = frozenset()
+    tests_in_place: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,15 +94,30 @@ def run_notebook(job: Job) -> Run:
 
 
 async def _execute(job: Job, box: Path) -> tuple[dict[str, Any], list[CellState]]:
-    client = await _started(job, box)
-    group = getattr(client.km.provisioner, "pgid", None)
-    try:
-        states = await _run_cells(client, job.limits)
-    finally:
-        with suppress(Exception):  # a kernel that is dead already may fail to shut down in many ways
-            await client._async_cleanup_kernel()
-        _kill_group(group)
+    async with AsyncExitStack() as stack:
+        side = await _trusted_side(job, stack)
+        client = await _started(job, box)
+        group = getattr(client.km.provisioner, "pgid", None)
+        try:
+            states = await _run_cells(client, side, job.limits)
+        finally:
+            with suppress(Exception):  # a kernel that is dead already may fail to shut down in many ways
+                await client._async_cleanup_kernel()
+            _kill_group(group)
     return client.nb, states
+
+
+async def _trusted_side(job: Job, stack: AsyncExitStack) -> TrustedSide | None:
+    """Return the process that runs the tests, getting ready; None where they run in place or are none."""
+    cells = json.loads(job.notebook)["cells"]
+    if job.tests_in_place or not any(is_test(cell) for cell in cells):
+        return None
+    limits = job.limits
+    bounds = Bounds(limits.start_seconds, limits.drain_seconds, limits.output_bytes)
+    side = TrustedSide(student_names=job.student_names, bounds=bounds)
+    stack.push_async_callback(side.close)
+    await side.start([_text(cell) for cell in cells if is_test(cell) or is_locked(cell)], job.files)
+    return side
 
 
 async def _started(job: Job, box: Path) -> Any:
@@ -110,7 +135,7 @@ async def _started(job: Job, box: Path) -> Any:
     return client
 
 
-async def _run_cells(client: Any, limits: Limits) -> list[CellState]:
+async def _run_cells(client: Any, side: TrustedSide | None, limits: Limits) -> list[CellState]:
     deadline = time.monotonic() + limits.notebook_seconds
     states: list[CellState] = []
     alive = True
@@ -121,10 +146,45 @@ async def _run_cells(client: Any, limits: Limits) -> list[CellState]:
         elif not alive or left <= 0:
             states.append("not_run")
         else:
-            client.timeout = max(1, round(min(limits.cell_seconds, left)))
-            states.append(await client.run_cell(cell, index))
+            seconds = max(1, round(min(limits.cell_seconds, left)))
+            states.append(await _run_cell(client, side, index, seconds))
             alive = states[-1] != "died"
     return states
+
+
+async def _run_cell(client: Any, side: TrustedSide | None, index: int, seconds: int) -> CellState:
+    """Run a code cell where it belongs: tests on the trusted side, locked cells on both."""
+    cell = client.nb.cells[index]
+    if side and is_test(cell):
+        name = cell.metadata["nbgrader"]["grade_id"]
+        outputs, state = await side.test(name, cell.source, seconds=seconds, ask=client.ask)
+        cell.outputs, cell.execution_count = [_node(output) for output in outputs], index + 1
+        return state
+    if side and is_locked(cell):
+        await side.run(cell.metadata["nbgrader"]["grade_id"], cell.source)
+    client.timeout = seconds
+    return await client.run_cell(cell, index)
+
+
+def is_test(cell: Mapping[str, Any]) -> bool:
+    """Return whether a cell's outputs are points."""
+    words = cell["metadata"].get("nbgrader", {})
+    return cell["cell_type"] == "code" and bool(words.get("grade")) and not words.get("solution")
+
+
+def is_locked(cell: Mapping[str, Any]) -> bool:
+    """Return whether a code cell is the instructor's and no test: it runs on both sides."""
+    words = cell["metadata"].get("nbgrader", {})
+    plain = not words.get("grade") and not words.get("solution")
+    return cell["cell_type"] == "code" and bool(words.get("locked")) and plain
+
+
+def _node(output: dict[str, Any]) -> Any:
+    return require("nbformat", extra="grading").from_dict(output)
+
+
+def _text(cell: Mapping[str, Any]) -> str:
+    return "".join(cell["source"])
 
 
 def _kill_group(group: int | None) -> None:

@@ -84,7 +84,14 @@ class Session:
             submission = replace(submission, timestamp=None, flags=(*submission.flags, "bad_timestamp"))
         rebuilt = rebuild(self.template, parse_answers(submission.data))
         notebook, flags = _without_forbidden(rebuilt.notebook)
-        job = Job(json.dumps(notebook).encode(), self.files, self.options.limits, self._environment())
+        job = Job(
+            json.dumps(notebook).encode(),
+            self.files,
+            self.options.limits,
+            self._environment(),
+            student_names=self.template.student_names,
+            tests_in_place=self.options.tests_in_place,
+        )
         return _Pending(submission, digest, rebuilt, (*submission.flags, *rebuilt.flags, *flags)), job
 
     def _collect(self, running: dict[Future[Run], _Pending]) -> Iterator[Result]:

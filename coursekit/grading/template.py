@@ -11,7 +11,8 @@ from typing import Any
 from coursekit.errors import InputError
 from coursekit.grading.course import Course
 from coursekit.grading.journal import PIPELINE
-from coursekit.grading.rebuild import Template, grade_id_of
+from coursekit.grading.rebuild import Template, grade_id_of, is_solution
+from coursekit.notebooks.cell_names import solution_names
 
 _SOURCES = """
 SELECT source_cell.name, source_cell.source, source_cell.cell_type FROM source_cell
@@ -53,7 +54,7 @@ def load_template(course: Course, assignment: str) -> Template:
             )
         released[grade_id] = cell["source"]
         cell["source"] = full[grade_id]
-    return Template(_bare(notebook), released)
+    return Template(_bare(notebook), released, solution_names(_solutions(course, assignment, notebook)))
 
 
 def sibling_files(course: Course, assignment: str) -> dict[str, bytes]:
@@ -67,6 +68,17 @@ def _gradebook_cells(course: Course, assignment: str) -> dict[str, str]:
     with closing(sqlite3.connect(f"{course.gradebook.as_uri()}?mode=ro", uri=True)) as connection:
         rows = connection.execute(_SOURCES, [assignment, assignment]).fetchall()
     return {name: source for name, source, _ in rows}
+
+
+def _solutions(course: Course, assignment: str, released: dict[str, Any]) -> list[str]:
+    """Return the text of the solution cells, as released and, where the source is there, as answered."""
+    path = course.source(assignment)
+    source = json.loads(path.read_bytes()) if path.is_file() else {"cells": []}
+    return [
+        "".join(cell["source"])
+        for cell in [*released["cells"], *source["cells"]]
+        if cell["cell_type"] == "code" and is_solution(cell)
+    ]
 
 
 def _bare(notebook: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from coursekit.notebooks.forbidden import bound_names, parse_cell
@@ -44,6 +45,16 @@ def collect_names(exercise: ExerciseSource) -> CellNames:
         else:
             free |= bound
     return CellNames(learner, frozenset(locked), frozenset(from_coursekit), of_tests, frozenset(free))
+
+
+def solution_names(sources: Iterable[str]) -> frozenset[str]:
+    r"""Return the names that solution cells bind at their top level, other than by importing them.
+
+    >>> sorted(solution_names(["import math\n\ndef area(r): return math.pi * r**2", "ANSWER = 3"]))
+    ['ANSWER', 'area']
+    """
+    trees = filter(None, map(parse_cell, sources))
+    return frozenset(name for tree in trees for name in _learner_kinds(tree, bound_names(tree)))
 
 
 def _learner_kinds(tree: ast.Module, bound: set[str]) -> dict[str, str]:
