@@ -123,7 +123,7 @@ def plot(rows: list[dict], path: Path) -> None:
             ax.set_yticks(range(len(own)), [row["loop"] for row in own])
             ax.set_xlabel("speed, raw loop = 1")
             visible = next(row for row in own if row["loop"] == "visible loop")["speed_to_raw"][0]
-            finding(ax, f"{task}: the visible loop keeps {visible:.0%} of the speed".replace("%", "\N{NO-BREAK SPACE}%"))
+            finding(ax, f"{task}: the visible loop has {visible:.2f} of the raw loop's speed")
         figure.savefig(path)
 
 
