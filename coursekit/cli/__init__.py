@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from coursekit.cli import book, check, course, grade, notebooks, release
+from coursekit.cli import book, check, course, export, grade, notebooks, release
 from coursekit.errors import CoursekitError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app.add_typer(course.app, name="course")
 app.command("check")(check.check)
 app.command("release")(release.release)
 app.command("grade")(grade.grade)
+app.command("export")(export.export)
 
 
 def main() -> None:

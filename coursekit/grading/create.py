@@ -50,6 +50,11 @@ c.GenerateFeedback.preprocessors = [
     "coursekit.grading.feedback.HideHiddenTests",
     "nbconvert.preprocessors.CSSHTMLHeaderPreprocessor",
 ]
+# It is one file that loads nothing from the network and holds no script.
+c.GenerateFeedback.exporter_class = "coursekit.grading.feedback_page.FeedbackPage"
+
+# What students' cells show is cleaned of scripts before the formgrader shows it to you.
+c.HTMLExporter.sanitize_html = True
 '''
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import re
 from pathlib import Path
@@ -18,7 +19,7 @@ from coursekit.grading.record import replace_text
 # HTML, JavaScript and SVG of a student's could run in the instructor's browser; text and pixels cannot.
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
 _SCRIPT_LINK = re.compile(r"((?:java|vb)script)\s*:", re.IGNORECASE)
-SHOWN = ("text/plain", "image/png", "image/jpeg")
+_PIXELS = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8\xff"}
 
 
 class HideHiddenTests(NbGraderPreprocessor):
@@ -30,10 +31,12 @@ class HideHiddenTests(NbGraderPreprocessor):
         _mark_unread(nb, resources["nbgrader"])
         for cell in nb.cells:
             removed = cell.cell_type == "code" and clear._remove_hidden_test_region(cell)
+            if cell.cell_type == "code" and not isinstance(cell.execution_count, int):
+                cell.execution_count = None  # the kernel says it, and the template writes it as it is
             if removed and is_grade(cell):
                 cell.outputs = [_points(cell)]
             elif cell.cell_type == "code":
-                cell.outputs = [_plain(output) for output in cell.outputs]
+                cell.outputs = [plain for output in cell.outputs for plain in _plain(output)]
             elif is_solution(cell):
                 cell.source = _TAG.sub("&lt;", _SCRIPT_LINK.sub(r"\1 :", cell.source))
         return nb, resources
@@ -86,7 +89,30 @@ def _points(cell: Any) -> Any:
     return new_output("stream", name="stdout", text=f"hidden tests: {score}\n")
 
 
-def _plain(output: Any) -> Any:
-    if "data" in output:
-        output.data = {kind: value for kind, value in output.data.items() if kind in SHOWN}
-    return output
+def _plain(output: Any) -> list[Any]:
+    """Return an output made anew of its text and pixels: a forged one may hold anything anywhere."""
+    from nbformat.v4 import new_output
+
+    if output.output_type == "stream":
+        name = "stderr" if output.get("name") == "stderr" else "stdout"
+        return [new_output("stream", name=name, text=_text(output.get("text")))]
+    if output.output_type == "error":
+        words = {key: _text(output.get(key)) for key in ("ename", "evalue")}
+        lines = [_text(line) for line in output.get("traceback") or ()]
+        return [new_output("error", **words, traceback=lines)]
+    data = output.get("data", {})
+    shown = {kind: data[kind] for kind in _PIXELS if _is_picture(data.get(kind), _PIXELS[kind])}
+    if "text/plain" in data:
+        shown["text/plain"] = _text(data["text/plain"])
+    return [new_output("display_data", data=shown)] if shown else []
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _is_picture(encoded: Any, first_bytes: bytes) -> bool:
+    try:
+        return base64.b64decode("".join(encoded.split()), validate=True).startswith(first_bytes)
+    except (AttributeError, ValueError):
+        return False

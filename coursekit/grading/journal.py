@@ -24,6 +24,13 @@ CREATE = (
     "submission TEXT NOT NULL, version TEXT NOT NULL, result TEXT NOT NULL, "
     "graded_at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP, PRIMARY KEY (assignment, student))",
     "CREATE TABLE IF NOT EXISTS coursekit_exercise (assignment TEXT PRIMARY KEY, version TEXT NOT NULL)",
+    # What a regrade replaces is kept, in the same transaction: who lost or gained points can be told later.
+    "CREATE TABLE IF NOT EXISTS coursekit_history (assignment TEXT NOT NULL, student TEXT NOT NULL, "
+    "submission TEXT NOT NULL, version TEXT NOT NULL, result TEXT NOT NULL, graded_at TEXT NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS coursekit_history_who ON coursekit_history (assignment, student)",
+    "CREATE TRIGGER IF NOT EXISTS coursekit_keep BEFORE INSERT ON coursekit_journal BEGIN "
+    "INSERT INTO coursekit_history SELECT assignment, student, submission, version, result, graded_at "
+    "FROM coursekit_journal WHERE assignment = NEW.assignment AND student = NEW.student; END",
 )
 STAMP = "INSERT OR REPLACE INTO coursekit_exercise (assignment, version) VALUES (:assignment, :version)"
 UPSERT = (

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from traitlets.config import Config
 
 
+FEEDBACK_PAGE = "coursekit.grading.feedback_page.FeedbackPage"
+
+
 class NbgraderError(CoursekitError):
     """nbgrader refused; the message holds what it said."""
 
@@ -59,6 +62,8 @@ def _convert(converter: Any, course: Course, assignment: str, student: str) -> N
     from nbgrader.coursedir import CourseDirectory
 
     config = load_config(course)
+    # Folders made before there was a page of ours do not name it.
+    config.GenerateFeedback.setdefault("exporter_class", FEEDBACK_PAGE)
     folder = CourseDirectory(
         config=config, root=str(course.root), assignment_id=assignment, student_id=student, notebook_id="*"
     )

@@ -13,6 +13,7 @@ from difflib import get_close_matches
 
 from coursekit.errors import InputError
 from coursekit.grading import journal
+from coursekit.grading.backup import back_up
 from coursekit.grading.course import Course
 from coursekit.grading.intake import fingerprint
 from coursekit.grading.report import Result
@@ -111,6 +112,7 @@ def _grade(
     from coursekit.grading.session import Session
 
     results = {}
+    back_up(course)
     with ExitStack() as stack:
         session = stack.enter_context(Session(course, assignment, options=options))
         pool = executor or stack.enter_context(ThreadPoolExecutor(options.workers))

@@ -23,13 +23,13 @@ WHERE assignment.name = ? AND notebook.name = ?
 
 
 def exercise_version(course: Course, assignment: str) -> str:
-    """Return a hash of all that a grade depends on from the instructor's side: source folder and pipeline."""
-    digest = hashlib.sha256(f"pipeline {PIPELINE}\n".encode())
+    """Return what a grade depends on from the instructor's side: "pipeline:hash of the source folder"."""
+    digest = hashlib.sha256()
     for path in sorted(course.source(assignment).parent.rglob("*")):
         if path.is_file() and ".ipynb_checkpoints" not in path.parts:
             digest.update(f"{path.relative_to(course.root)}\n{path.stat().st_size}\n".encode())
             digest.update(path.read_bytes())
-    return digest.hexdigest()
+    return f"{PIPELINE}:{digest.hexdigest()}"
 
 
 def load_template(course: Course, assignment: str) -> Template:

@@ -53,6 +53,7 @@ TOP_LEVEL = {
 }
 # Files that subclass a heavy package's classes, and are themselves imported inside functions only.
 SUBCLASSES = {
+    "grading/export.py": {"nbgrader"},
     "grading/feedback.py": {"nbgrader"},
     "grading/preprocessors.py": {"nbgrader", "nbformat"},
     "grading/kernel.py": {"nbclient", "nbformat"},

@@ -1,0 +1,105 @@
+"""The feedback page: nbgrader's, but as one file that loads nothing from the network and holds no script."""
+
+from __future__ import annotations
+
+import html
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from docutils.utils.math import MathError
+from docutils.utils.math.latex2mathml import tex2mathml
+from jinja2 import pass_context
+from nbconvert.exporters import HTMLExporter
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from traitlets.config import Config
+
+TEMPLATES = Path(__file__).with_name("templates")
+# A formula is converted by recursion; nobody writes one this long.
+MAX_FORMULA_CHARACTERS = 2000
+_PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp")
+
+
+class FeedbackPage(HTMLExporter):
+    """Exports a graded notebook as HTML that needs no network; formulas are MathML, which browsers show.
+
+    `c.GenerateFeedback.exporter_class` names it, so that `nbgrader generate_feedback` writes the same pages.
+    """
+
+    @property
+    def default_config(self) -> Config:
+        """Our template, above nbgrader's; in a section of our own because nbgrader sets HTMLExporter's."""
+        spec = importlib.util.find_spec("nbgrader")
+        theirs = Path(spec.origin).parent / "server_extensions" / "formgrader" / "templates"
+        ours = Config(
+            {
+                "FeedbackPage": {
+                    "template_name": "coursekit_feedback",
+                    "extra_template_basedirs": [str(TEMPLATES), str(theirs)],
+                    "extra_template_paths": [str(theirs)],
+                }
+            }
+        )
+        ours.merge(super().default_config)
+        return ours
+
+    @pass_context
+    def markdown2html(self, context: Any, source: str) -> str:
+        """Return Markdown as HTML; what a student wrote has no HTML of its own."""
+        cell = context.get("cell", {})
+        by_student = bool(cell.get("metadata", {}).get("nbgrader", {}).get("solution"))
+        if by_student:  # `HideHiddenTests` escaped it for templates other than ours
+            source = source.replace("&lt;", "<")
+        renderer = PageRenderer(
+            escape=by_student,
+            allow_harmful_protocols=False,
+            exclude_anchor_links=True,
+            attachments=cell.get("attachments", {}),
+        )
+        return MarkdownWithMath(renderer=renderer).render(source)
+
+
+class PageRenderer(IPythonRenderer):
+    """Markdown to HTML: formulas as MathML, pictures only from the notebook itself."""
+
+    def inline_math(self, body: str) -> str:
+        """Return a formula of the text."""
+        return formula(body)
+
+    def block_math(self, body: str) -> str:
+        """Return a formula of its own line."""
+        return formula(body, block=True)
+
+    def latex_environment(self, name: str, body: str) -> str:
+        """Return an environment such as `align`."""
+        return formula(rf"\begin{{{name}}}{body}\end{{{name}}}", block=True)
+
+    def block_mermaidjs(self, code: str) -> str:
+        """Return a diagram's source: nbconvert would put it into the page as HTML, for a script to draw."""
+        return f"<pre>{html.escape(code)}</pre>"
+
+    def image(self, text: str, url: str, title: str | None = None) -> str:
+        """Return a picture that the notebook holds; of any other only what it is called."""
+        held = self.attachments.get(url.removeprefix("attachment:"), {})
+        kind = next((kind for kind in _PICTURES if kind in held), None)
+        source = f"data:{kind};base64,{held[kind]}" if kind else url
+        alt = html.escape(text)
+        if source.startswith(tuple(f"data:{kind};base64," for kind in _PICTURES)):
+            return f'<img src="{html.escape(source)}" alt="{alt}" />'
+        return f"<em>[picture: {alt or html.escape(url)}]</em>"
+
+
+def formula(tex: str, *, block: bool = False) -> str:
+    r"""Return TeX as MathML, or as the TeX it is where it cannot be converted.
+
+    >>> formula("a<b").replace("\n", "").replace(" ", "")
+    '<mathxmlns="http://www.w3.org/1998/Math/MathML"><mi>a</mi><mo>&lt;</mo><mi>b</mi></math>'
+    >>> formula(r"\nosuch{<b>}")
+    '<code>\\nosuch{&lt;b&gt;}</code>'
+    """
+    try:
+        if len(tex) <= MAX_FORMULA_CHARACTERS:
+            return tex2mathml(tex, as_block=block)
+    except (MathError, SyntaxError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        pass  # a student writes what they like
+    return f"<code>{html.escape(tex)}</code>"

@@ -1,0 +1,102 @@
+"""Regrading: whose points changed, and why, from what the journal kept."""
+
+import pytest
+from nbgrader.api import Gradebook
+
+from coursekit.grading import journal
+from coursekit.grading.changes import changes, entries
+
+WRONG_SIGN = "def add(left, right):\n    return left - right"
+
+
+def changed(classroom):
+    return {change.student: change for change in changes(classroom.course, classroom.slug)}
+
+
+def mend_test(classroom, old, new):
+    source = classroom.course.source(classroom.slug)
+    assert old in source.read_text()
+    source.write_text(source.read_text().replace(old, new))
+
+
+@pytest.fixture
+def graded(classroom):
+    classroom.hand_in("ada")
+    classroom.hand_in("bob", add="def add(left, right):\n    return 5")
+    classroom.grade()
+    return classroom
+
+
+def test_a_first_grade_and_one_that_stays_are_no_change(graded):
+    assert changed(graded) == {}
+    graded.grade(force=True)
+    assert changed(graded) == {}
+
+
+def test_a_mended_test_changes_the_points_of_those_it_concerns(graded):
+    versions = {entry.version for entry in entries(graded.course, graded.slug).values()}
+    mend_test(graded, "expect_close(add(2, 3), 5", "expect_close(add(2, 4), 6")
+    graded.grade()
+    (change,) = changed(graded).values()
+    assert (change.student, change.before, change.now) == ("bob", 5, 3)
+    assert change.cells == {"test_add": (2, 0)}
+    assert change.why == "the exercise changed"
+    assert not versions & {entry.version for entry in entries(graded.course, graded.slug).values()}
+
+
+def test_one_student_can_be_graded_again_alone(graded):
+    mend_test(graded, "expect_close(add(2, 3), 5", "expect_close(add(2, 4), 6")
+    graded.grade("ada")
+    assert changed(graded) == {}
+    assert graded.grade("bob")["bob"].score == 3
+    assert set(changed(graded)) == {"bob"}
+
+
+def test_another_submission_and_another_pipeline_are_told_apart(graded, monkeypatch):
+    graded.hand_in("ada", add=WRONG_SIGN)
+    graded.grade()
+    assert changed(graded)["ada"].why == "another submission"
+    monkeypatch.setattr("coursekit.grading.template.PIPELINE", "next")
+    graded.hand_in("ada")
+    graded.grade()
+    assert changed(graded)["ada"].why == "another submission, coursekit grades differently"
+    assert (changed(graded)["ada"].before, changed(graded)["ada"].now) == (3, 6)
+
+
+def test_an_answer_that_depends_on_chance_is_said_to(classroom, tmp_path):
+    flag = tmp_path / "flag"
+    wrong = f"import os\nwrong = os.path.exists({str(flag)!r})\n"
+    answer = wrong + "def add(left, right):\n    return left + right + wrong"
+    classroom.hand_in("eve", add=answer)
+    classroom.grade()
+    flag.touch()
+    classroom.grade(force=True)
+    assert "not deterministic" in changed(classroom)["eve"].why
+
+
+def test_a_persons_points_are_on_both_sides(graded):
+    graded.hand_in("ada", explain="Because groups differ.")
+    graded.grade()
+    with Gradebook(f"sqlite:///{graded.course.gradebook}") as book:
+        grade = book.find_grade("explain", graded.slug, graded.slug, "ada")
+        grade.manual_score, grade.needs_manual_grade = 1.5, False
+        book.db.commit()
+    mend_test(graded, "expect_close(add(2, 3), 5", "expect_close(add(2, 4), 7")
+    graded.grade()
+    assert changed(graded)["ada"].cells == {"test_add": (2, 0)}
+    assert (changed(graded)["ada"].before, changed(graded)["ada"].now) == (7.5, 5.5)
+
+
+def test_a_rejected_resubmission_is_a_change_too(graded):
+    graded.hand_in("ada", b"no notebook")
+    graded.grade()
+    assert (changed(graded)["ada"].before, changed(graded)["ada"].now) == (6, 0)
+
+
+def test_the_grade_that_was_replaced_is_kept_in_the_transaction_that_replaces_it(graded, monkeypatch):
+    """The control: a grade that could not be written leaves no history either."""
+    monkeypatch.setattr("coursekit.grading.record.Recorder._write_penalty", lambda *_: 1 / 0)
+    graded.hand_in("ada", add=WRONG_SIGN)
+    assert graded.grade()["ada"].status == "failed"
+    assert journal.read(graded.course.gradebook, graded.slug)["ada"][2].score == 6
+    assert changed(graded) == {}
