@@ -84,6 +84,34 @@ def status(folder: Folder) -> None:
 
 
 @app.command()
+def report(
+    folder: Folder,
+    assignment: Annotated[str, typer.Argument(help="Name of the exercise.")],
+    to: Annotated[Path | None, typer.Option(help="Folder to write into; by default FOLDER/reports.")] = None,
+) -> None:
+    """Write how the class did: scores, hardest task, frequent failures, flags, near-identical submissions."""
+    from coursekit.grading.class_report import write_class_report
+    from coursekit.grading.course import Course
+
+    course = Course.open(folder)
+    for path in write_class_report(course, assignment, to or course.root / "reports"):
+        typer.echo(path)
+
+
+@app.command()
+def changes(folder: Folder, assignment: Annotated[str, typer.Argument(help="Name of the exercise.")]) -> None:
+    """Show whose points are others since they were last graded, in which cells, and why."""
+    from coursekit.grading.changes import entries, find_changes, replaced_entries
+    from coursekit.grading.course import Course
+    from coursekit.grading.show import print_changes
+
+    course = Course.open(folder)
+    course.require(assignment)
+    found = find_changes(replaced_entries(course, assignment), entries(course, assignment))
+    print_changes(assignment, found)
+
+
+@app.command()
 def sample(
     folder: Folder,
     class_file: Annotated[

@@ -14,20 +14,24 @@ def grade(
     student: Annotated[list[str] | None, typer.Option(help="Only this student; may be given again.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Notebooks that run at the same time.")] = 2,
     report: Annotated[Path | None, typer.Option(help="Write the results here, as JSON.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Grade unchanged submissions again.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", "--regrade", help="Grade unchanged submissions again.")
+    ] = False,
     cell_seconds: Annotated[float, typer.Option(min=1, help="Longest time that one cell may run.")] = 60.0,
 ) -> None:
     """Grade the submissions to an exercise, and write scores, feedback and a report."""
     from coursekit.grading import journal
+    from coursekit.grading.changes import entries, find_changes
     from coursekit.grading.course import Course
     from coursekit.grading.pipeline import Options
     from coursekit.grading.report import write_report
     from coursekit.grading.run import Limits
-    from coursekit.grading.show import grade_with_progress, print_table
+    from coursekit.grading.show import grade_with_progress, print_changes, print_table
 
     folder = Course.open(course)
     limits = Limits(cell_seconds=cell_seconds, notebook_seconds=10 * cell_seconds)
     options = Options(tuple(student or ()), workers, force, limits)
+    before = entries(folder, assignment)
     try:
         results = grade_with_progress(folder, assignment, options=options)
     except KeyboardInterrupt:
@@ -36,6 +40,8 @@ def grade(
     students = {result.student for result in results}
     waiting = sum(student in students for student, _ in journal.waiting(folder.gradebook, assignment))
     print_table(assignment, results, waiting=waiting)
+    if changes := find_changes(before, entries(folder, assignment)):
+        print_changes(assignment, changes)
     typer.echo(f"feedback: {folder.root / 'feedback'}   gradebook: {folder.gradebook}")
     if report:
         write_report(report, assignment, results=results)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -53,13 +54,16 @@ def entries(course: Course, assignment: str) -> dict[str, Entry]:
     return _read(course, assignment, "coursekit_journal", _NOW)
 
 
-def changes(course: Course, assignment: str) -> list[Change]:
-    """Return the students whose last grading gave other points than the one before it, by name.
+def replaced_entries(course: Course, assignment: str) -> dict[str, Entry]:
+    """Return student -> the grade before the one that counts, where there was one."""
+    return _read(course, assignment, "coursekit_history", _BEFORE)
+
+
+def find_changes(before: Mapping[str, Entry], now: Mapping[str, Entry]) -> list[Change]:
+    """Return the students who have other points now than before, in the order of `now`.
 
     A person's points count on both sides, so that they are no change.
     """
-    before = _read(course, assignment, "coursekit_history", _BEFORE)
-    now = entries(course, assignment)
     pairs = [(before[student], entry) for student, entry in now.items() if student in before]
     return [change for pair in pairs if (change := _compare(*pair)).cells]
 

@@ -13,6 +13,7 @@ from coursekit.grading.report import Result
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from coursekit.grading.changes import Change
     from coursekit.grading.collect import Entry
     from coursekit.grading.sample import Outcome
     from coursekit.grading.status import AssignmentStatus
@@ -52,7 +53,7 @@ def print_table(assignment: str, results: Sequence[Result], *, waiting: int) -> 
         )
 
 
-_FREE_TEXT = ("note", "handed in", "entry", "answers waiting for a person")
+_FREE_TEXT = ("note", "handed in", "entry", "answers waiting for a person", "cells", "why")
 
 
 def print_entries(assignment: str, entries: Sequence[Entry]) -> None:
@@ -61,6 +62,17 @@ def print_entries(assignment: str, entries: Sequence[Entry]) -> None:
     _print_table(f"{assignment}: collected", ("student", "entry", "outcome", "note"), rows)
     refused = sum(entry.outcome == "refused" for entry in entries)
     _console().print(f"{len(entries) - refused} taken in, {refused} refused")
+
+
+def print_changes(assignment: str, changes: Sequence[Change]) -> None:
+    """Print a line for each student whose points changed: before, now, in which cells, and why."""
+    heads = ("student", "before", "now", "cells", "why")
+    rows = [(c.student, _points(c.before), _points(c.now), _cells(c), c.why) for c in changes]
+    _print_table(f"{assignment}: changed scores", heads, rows)
+
+
+def _cells(change: Change) -> str:
+    return ", ".join(f"{name} {_points(old)} to {_points(new)}" for name, (old, new) in change.cells.items())
 
 
 def print_status(states: Sequence[AssignmentStatus]) -> None:

@@ -1,16 +1,21 @@
 """Regrading: whose points changed, and why, from what the journal kept."""
 
+import re
+
 import pytest
 from nbgrader.api import Gradebook
 
+from coursekit.cli import app
 from coursekit.grading import journal
-from coursekit.grading.changes import changes, entries
+from coursekit.grading.changes import entries, find_changes, replaced_entries
 
 WRONG_SIGN = "def add(left, right):\n    return left - right"
 
 
 def changed(classroom):
-    return {change.student: change for change in changes(classroom.course, classroom.slug)}
+    before = replaced_entries(classroom.course, classroom.slug)
+    now = entries(classroom.course, classroom.slug)
+    return {change.student: change for change in find_changes(before, now)}
 
 
 def mend_test(classroom, old, new):
@@ -100,3 +105,21 @@ def test_the_grade_that_was_replaced_is_kept_in_the_transaction_that_replaces_it
     assert graded.grade()["ada"].status == "failed"
     assert journal.read(graded.course.gradebook, graded.slug)["ada"][2].score == 6
     assert changed(graded) == {}
+
+
+def test_grading_again_ends_with_a_table_of_whose_points_changed(graded):
+    from typer.testing import CliRunner
+
+    def run(*arguments):
+        done = CliRunner().invoke(app, [*arguments], env={"COLUMNS": "140"})
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    grade = ("grade", graded.slug, "--course", str(graded.course.root))
+    assert "changed scores" not in run(*grade, "--regrade", "--student", "ada")
+    mend_test(graded, "expect_close(add(2, 3), 5", "expect_close(add(2, 4), 6")
+    told = run(*grade)
+    assert "changed scores" in told
+    assert re.search(r"bob\s+5\s+3\s+test_add 2 to 0\s+the exercise changed", told)
+    assert "changed scores" not in run(*grade)  # nothing was graded, so nothing changed
+    assert "test_add 2 to 0" in run("course", "changes", str(graded.course.root), graded.slug)

@@ -1,0 +1,125 @@
+"""Near-identical submissions: pairs whose code is the same but for names, comments and layout.
+
+It is a hint for a person to read both, not a verdict: a short task has few right answers, so the report says
+how alike the class is anyway.
+"""
+
+from __future__ import annotations
+
+import textwrap
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from coursekit.errors import require
+
+Answers = Mapping[str, Mapping[str, str]]  # student -> grade_id -> the source of a solution cell
+
+# Rows of the table of all pairs that are held at a time: memory stays small for thousands of students.
+_ROWS = 256
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two students whose code is alike.
+
+    percent: of the code's structure that is the same, names and comments left out of account.
+    verbatim_percent: of the text as it was written that is the same.
+    """
+
+    left: str
+    right: str
+    percent: int
+    verbatim_percent: int
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """The pairs that are alike, the most alike first, and the percentage that half of all pairs reach."""
+
+    pairs: tuple[Pair, ...]
+    typical_percent: int | None
+
+
+def near_identical(
+    answers: Answers, *, stubs: Mapping[str, str], at_least: int = 90, min_tokens: int = 40
+) -> Likeness:
+    """Return the pairs of students whose answers are near-identical.
+
+    Args:
+        answers: student -> grade_id -> source.
+        stubs: grade_id -> the source that everybody was given; its lines do not count.
+        at_least: percentage from which a pair is named.
+        min_tokens: answers with fewer tokens of their own are left out: they say nothing.
+    """
+    import numpy as np
+
+    process, fuzz = (require(f"rapidfuzz.{name}", extra="grading") for name in ("process", "fuzz"))
+    own = {student: own_text(sources, stubs) for student, sources in sorted(answers.items())}
+    codes = {student: code for student, text in own.items() if len(code := structure(text)) >= min_tokens}
+    students, texts = list(codes), list(codes.values())
+    pairs, counts = [], np.zeros(101, dtype=int)
+    for start in range(0, len(texts), _ROWS):
+        block = process.cdist(texts[start : start + _ROWS], texts, scorer=fuzz.ratio, dtype=np.uint8)
+        # Each pair once: the columns right of the diagonal.
+        later = np.arange(len(texts))[None, :] > np.arange(start, start + len(block))[:, None]
+        counts += np.bincount(block[later], minlength=101)
+        for row, column in zip(*np.nonzero(later & (block >= at_least)), strict=True):
+            left, right = students[start + row], students[column]
+            verbatim = int(fuzz.ratio(own[left], own[right]))
+            pairs.append(Pair(left, right, int(block[row, column]), verbatim))
+    pairs.sort(key=lambda pair: (-pair.percent, -pair.verbatim_percent, pair.left, pair.right))
+    return Likeness(tuple(pairs), _median(counts))
+
+
+def own_text(sources: Mapping[str, str], stubs: Mapping[str, str]) -> str:
+    r"""Return what a student wrote: the lines that the stub does not have, cell after cell.
+
+    >>> own_text({"a": "def f():\n    return 1"}, {"a": "def f():\n    ..."})
+    'return 1'
+    """
+    parts = []
+    for grade_id in sorted(sources):
+        given = {line.strip() for line in stubs.get(grade_id, "").splitlines()}
+        lines = [line for line in sources[grade_id].splitlines() if line.strip() not in given]
+        parts.append(textwrap.dedent("\n".join(lines)))
+    return "\n".join(parts)
+
+
+def structure(source: str) -> str:
+    """Return a character for each token of Python source that is neither a comment, a docstring nor space.
+
+    Names of the writer's own are all the same character; keywords, operators, numbers, builtins and
+    attributes count as they are. Source that is no Python is split as far as it can be.
+
+    >>> structure("total = 0  # of all") == structure("s=0")
+    True
+    >>> structure("x.sum()") == structure("x.mean()")
+    False
+    """
+    from pygments.lexers import PythonLexer
+    from pygments.token import Comment, Keyword, Name, String, Whitespace
+
+    symbols, before = [], ""
+    for kind, text in PythonLexer(stripall=True).get_tokens(source):
+        if kind in Comment or kind in String.Doc or kind in Whitespace or not text.strip():
+            continue
+        if kind in String:
+            text = '"'
+        elif kind in Name and kind not in Name.Builtin and kind not in Keyword and before != ".":
+            text = "name"
+        before = text
+        symbols.append(_symbol(text))
+    return "".join(symbols)
+
+
+def _symbol(text: str) -> str:
+    """Return one character for a token; two tokens share one too rarely to matter (1 in 60 000)."""
+    return chr(0x100 + zlib.crc32(text.encode()) % 0xD000)
+
+
+def _median(counts: Any) -> int | None:
+    """Return the percentage that half of the pairs reach, from how many pairs have each percentage."""
+    total = counts.sum()
+    return int((counts.cumsum() * 2 >= total).argmax()) if total else None
