@@ -83,7 +83,7 @@ def constant(optimizer):
         (WarmupLinear(TOTAL, WARMUP, min_ratio=0.1), with_torchs_warmup(lambda o: linear(o, TOTAL - WARMUP))),
         (WarmupCosine(TOTAL, WARMUP, min_ratio=0.1), with_torchs_warmup(lambda o: cosine(o, TOTAL - WARMUP))),
     ],
-    ids=repr,
+    ids=lambda value: getattr(value, "__name__", repr(value)),  # a function's repr holds its address
 )
 def test_each_schedule_is_torchs(schedule, make):
     # 1e-11: torch's schedulers multiply the last learning rate on, and gather fifty roundings.
