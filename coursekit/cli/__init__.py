@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from coursekit.cli import book, check, course, export, grade, notebooks, release
+from coursekit.cli import book, check, course, doctor, export, grade, notebooks, release
 from coursekit.errors import CoursekitError
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app.add_typer(notebooks.app, name="notebooks")
 app.add_typer(book.app, name="book")
 app.add_typer(course.app, name="course")
 app.command("check")(check.check)
+app.command("doctor")(doctor.doctor)
 app.command("release")(release.release)
 app.command("grade")(grade.grade)
 app.command("export")(export.export)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from coursekit.errors import CoursekitError, require
+from coursekit.grading.sandbox.policy import Policy
 from coursekit.grading.trusted.side import Bounds, TrustedSide
 
 CellState = Literal["ok", "error", "timeout", "died", "not_run"]
@@ -54,6 +55,7 @@ class Job:
     student_names: names that the exercise's solution cells define. Tests find no others on the student's
         side.
     tests_in_place: run test cells in the student's kernel, where student code can change what they say.
+    sandbox: what the kernel may do; None is a kernel as Jupyter starts it, with all that the grader may do.
     """
 
     notebook: bytes
@@ -62,6 +64,7 @@ class Job:
     environment: Mapping[str, str] = field(default_factory=dict)
     student_names: frozenset[str] = frozenset()
     tests_in_place: bool = False
+    sandbox: Policy | None = None
 
 
 @dataclass(frozen=True)
@@ -94,17 +97,26 @@ def run_notebook(job: Job) -> Run:
 
 
 async def _execute(job: Job, box: Path) -> tuple[dict[str, Any], list[CellState]]:
+    from coursekit.grading.kernel import make_client
+
     async with AsyncExitStack() as stack:
         side = await _trusted_side(job, stack)
-        client = await _started(job, box)
-        group = getattr(client.km.provisioner, "pgid", None)
-        try:
-            states = await _run_cells(client, side, job.limits)
-        finally:
-            with suppress(Exception):  # a kernel that is dead already may fail to shut down in many ways
-                await client._async_cleanup_kernel()
-            _kill_group(group)
+        client = make_client(job.notebook, job.limits, box=box)
+        stack.push_async_callback(_end, client, client.km.context)
+        await _start(client, job, box)
+        states = await _run_cells(client, side, job.limits)
     return client.nb, states
+
+
+async def _end(client: Any, sockets: Any) -> None:
+    provisioner = client.km.provisioner
+    with suppress(Exception):  # a kernel that is dead already may fail to shut down in many ways
+        await client._async_cleanup_kernel()
+    if provisioner is not None:
+        with suppress(Exception):
+            await provisioner.cleanup()  # however that went: no kernel and no folder of its stays
+        _kill_group(provisioner.pgid)
+    sockets.destroy(linger=0)  # made for this kernel; its sockets and threads end with it
 
 
 async def _trusted_side(job: Job, stack: AsyncExitStack) -> TrustedSide | None:
@@ -120,19 +132,19 @@ async def _trusted_side(job: Job, stack: AsyncExitStack) -> TrustedSide | None:
     return side
 
 
-async def _started(job: Job, box: Path) -> Any:
-    from coursekit.grading.kernel import make_client
+async def _start(client: Any, job: Job, box: Path) -> None:
+    from coursekit.grading.provisioner import use_sandbox
 
-    client = make_client(job.notebook, job.limits, box=box)
     environment = {**os.environ, "NBGRADER_EXECUTION": "autograde", **job.environment}
     try:
+        if job.sandbox is not None:
+            use_sandbox(client.km, job.sandbox, folder=box.parent / "kernel")
         # The kernel's own log lines would mix with the progress display.
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         await client.async_start_new_kernel(cwd=str(box), env=environment, **quiet)
         await client.async_start_new_kernel_client()
     except Exception as error:
         raise KernelStartError(f"no kernel started: {type(error).__name__}: {error}") from error
-    return client
 
 
 async def _run_cells(client: Any, side: TrustedSide | None, limits: Limits) -> list[CellState]:

@@ -1,0 +1,189 @@
+"""The owner's side of forked kernels: starting the template, and one kernel of it."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+
+from coursekit.errors import CoursekitError
+from coursekit.grading.sandbox.enter import Request
+
+_CODE = "from coursekit.grading.template_process import main; main()"
+# A template's first environment stays readable in every kernel (/proc/self/environ): none of the grader's.
+_INHERITED = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+class KernelRefusedError(CoursekitError):
+    """The template could not bring up a kernel: a layer was refused, or it has died."""
+
+
+def plain_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return what of an environment kernels may know: paths of programs, language, number of threads.
+
+    >>> plain_environment({"LANG": "C.UTF-8", "AWS_SECRET_ACCESS_KEY": "..."})
+    {'LANG': 'C.UTF-8'}
+    """
+    return {name: environment[name] for name in (*_INHERITED, *_THREADS) if name in environment}
+
+
+class Template:
+    """A running template process, owned by this process.
+
+    Args:
+        modules: what it imports before the first fork.
+        environment: what it is started with; libraries read the number of threads from there when imported.
+    """
+
+    def __init__(self, modules: tuple[str, ...], environment: Mapping[str, str]) -> None:
+        self.control, theirs = socket.socketpair()
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", _CODE, str(theirs.fileno()), *modules],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                cwd="/",
+                env=dict(environment),
+                start_new_session=True,  # an interrupt of the owner's group must not reach it
+            )
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can still be asked."""
+        return self.process.poll() is None
+
+    def fork(self, request: Request) -> ForkedKernel:
+        """Return a kernel that is being started. Raises: KernelRefusedError if the template has died."""
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs:
+                socket.send_fds(self.control, [b"k"], [theirs.fileno()])
+            ours.sendall(request.to_bytes())
+        except OSError as error:
+            ours.close()
+            raise KernelRefusedError(f"the process that kernels are forked from is gone: {error}") from error
+        return ForkedKernel(ours)
+
+    def close(self) -> None:
+        """End it; kernels that it forked go on until their own end."""
+        self.control.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(5)
+
+
+class ForkedKernel:
+    """One kernel, seen through its keeper's socket: what of `subprocess.Popen` a provisioner uses.
+
+    pid: the kernel's process id, as it sees it itself; None until it is ready.
+    stopped: what its keeper stopped it for ("memory", "tasks", "disk"), or None.
+    """
+
+    stdin = stdout = stderr = None
+
+    def __init__(self, keeper: socket.socket) -> None:
+        self.pid: int | None = None
+        self.returncode: int | None = None
+        self.stopped: str | None = None
+        self.error: str | None = None
+        self._keeper, self._lines = keeper, b""
+
+    def wait_until_ready(self, seconds: float) -> None:
+        """Return when the kernel runs in its box. Raises: KernelRefusedError if it does not come so far."""
+        limit = time.monotonic() + seconds
+        while self.pid is None:
+            self._read(max(0.0, limit - time.monotonic()))
+            if self.error or self.returncode is not None:
+                raise KernelRefusedError(f"no kernel could be forked: {self.error or 'it ended at once'}")
+            if time.monotonic() > limit:
+                raise KernelRefusedError(f"no kernel could be forked within {seconds:g} seconds")
+
+    def poll(self) -> int | None:
+        """Return its exit status, negative for a signal, or None while it runs."""
+        self._read(0.0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return its exit status once it has ended and left nothing behind. Raises: TimeoutExpired."""
+        limit = None if timeout is None else time.monotonic() + timeout
+        while self.returncode is None:
+            self._read(None if limit is None else max(0.0, limit - time.monotonic()))
+            if self.returncode is None and limit is not None and time.monotonic() > limit:
+                raise subprocess.TimeoutExpired("kernel", timeout or 0)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Have the kernel's process group signalled; SIGKILL ends the whole box."""
+        if self.returncode is None:
+            with contextlib.suppress(OSError):
+                self._keeper.sendall(json.dumps({"signal": int(number)}).encode() + b"\n")
+
+    def kill(self) -> None:
+        """End the kernel and all that it started."""
+        self.send_signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        """Ask the kernel to end."""
+        self.send_signal(signal.SIGTERM)
+
+    def fileno(self) -> int:
+        """Return the descriptor that becomes readable when there is news."""
+        return self._keeper.fileno()
+
+    def close(self) -> None:
+        """Let go of the kernel: its keeper ends it."""
+        self._keeper.close()
+
+    def _read(self, seconds: float | None) -> None:
+        while self.returncode is None and select.select([self._keeper], [], [], seconds)[0]:
+            seconds = 0.0
+            try:
+                received = self._keeper.recv(4096)
+            except ConnectionError:
+                received = b""
+            *lines, self._lines = (self._lines + received).split(b"\n")
+            for line in lines:
+                self._note(json.loads(line))
+            if not received and self.returncode is None:
+                self.returncode = -signal.SIGKILL  # its keeper is gone, and took all with it
+
+    def _note(self, message: dict[str, object]) -> None:
+        self.pid = message.get("ready", self.pid)
+        self.error = message.get("error", self.error)
+        self.stopped = message.get("stopped", self.stopped)
+        self.returncode = message.get("exit", self.returncode)
+
+
+_templates: dict[tuple[object, ...], Template] = {}
+_lock = threading.Lock()
+
+
+def current_template(modules: tuple[str, ...], environment: Mapping[str, str]) -> Template:
+    """Return this process's template with these modules and numbers of threads, started if need be."""
+    plain = plain_environment(environment)
+    # By process: one that a fork inherited cannot be waited for, and its owner may close it.
+    key = (os.getpid(), modules, *sorted(plain.items()))
+    with _lock:
+        template = _templates.get(key)
+        if template is not None and not template.alive:
+            template.close()
+            template = None
+        if template is None:
+            template = _templates[key] = Template(modules, plain)
+        return template
+
+
+@atexit.register
+def close_templates() -> None:
+    """End the templates that this process started."""
+    for key in [key for key in _templates if key[0] == os.getpid()]:
+        _templates.pop(key).close()
