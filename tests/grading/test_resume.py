@@ -1,5 +1,7 @@
 """A run that is killed in the middle of a class loses no grade and gives none twice."""
 
+import itertools
+import json
 import os
 import re
 import signal
@@ -8,10 +10,14 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from pathlib import Path
 
 import psutil
 import pytest
 
+from .short_lives import Remembering
+
+ROOT = Path(__file__).parents[2]
 MAIN = "from coursekit.cli import main; main()"
 SLOW_ANSWER = "import time\ntime.sleep(0.5)\ndef add(left, right):\n    return left + right"
 
@@ -64,3 +70,31 @@ def test_a_killed_run_is_resumed_where_it_stopped(classroom, blow):
     with closing(sqlite3.connect(course.gradebook)) as connection:
         counts = connection.execute("SELECT count(*), count(DISTINCT student_id) FROM submitted_assignment")
         assert counts.fetchone() == (8, 8)
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_twenty_random_moments_loses_no_grade_and_gives_none_twice(classroom, tmp_path):
+    course, students = classroom.course, [f"s{number:02}" for number in range(60)]
+    for student in students:
+        classroom.hand_in(student)
+    classroom.grade("s00", executor=Remembering(tmp_path))
+    command = [sys.executable, "-m", "tests.grading.short_lives", str(course.root), "toy_adding"]
+    lives = subprocess.run([*command, str(tmp_path), "20"], cwd=ROOT, capture_output=True, check=True)
+    seen = [json.loads(line) for line in lives.stdout.splitlines()]
+    assert all(life["killed"] for life in seen), "the class is too small: it was graded between the kills"
+    before = journal(course).keys() & {"s00"}
+    for life in seen:
+        now = life["journal"]
+        assert before <= now.keys(), "a grade was lost"
+        before = now.keys()
+    # One whose page was not written yet when a run was killed is graded again, with the same score.
+    pairs = itertools.pairwise(life["journal"] for life in seen)
+    again = [sum(then[student] != now[student] for student in then) for then, now in pairs]
+    assert sum(again) <= len(seen)
+    assert len(seen[-1]["journal"]) > len(seen[0]["journal"]), "no life came as far as a grade"
+    results = classroom.grade(executor=Remembering(tmp_path))
+    assert {result.score for result in results.values()} == {6}
+    assert all(course.feedback(student, "toy_adding").is_file() for student in students)
+    with closing(sqlite3.connect(course.gradebook)) as connection:
+        counts = connection.execute("SELECT count(*), count(DISTINCT student_id) FROM submitted_assignment")
+        assert counts.fetchone() == (60, 60)

@@ -1,0 +1,1 @@
+"""What the grading benchmark grades, and with what."""

@@ -1,0 +1,81 @@
+"""No attack gains anything from the pipeline, and each gains what it is after where nothing defends."""
+
+import pytest
+
+from . import outcome
+from .corpus import FULL
+from .families import ATTACKS, FEW, MODULES
+from .not_defended_yet import NOT_DEFENDED_YET
+
+
+def harm(name, seen, secrets):
+    """What an attack achieved, as sentences; each attack is held to all of them, whatever it was after."""
+    attack, found = ATTACKS[name], []
+    if seen.score is None:
+        found.append("has no grade")
+    elif seen.score > attack.honest:
+        found.append(f"{seen.score} points of {attack.honest}")
+    if outcome.leaks(seen.page, secrets):
+        found.append("a secret on the page")
+    if outcome.runs_script(seen.page, name):
+        found.append("a script on the page")
+    if seen.size > outcome.OUTPUT_BYTES:
+        found.append(f"{seen.size} bytes to open")
+    if outcome.gained(attack, seen, secrets):
+        found.append(attack.gain)
+    return found
+
+
+def harms(seen, secrets):
+    """A line for each attack that achieved something."""
+    every = {name: harm(name, one, secrets) for name, one in seen.items() if name in ATTACKS}
+    return [f"{ATTACKS[name].family}: {name}: {', '.join(found)}" for name, found in every.items() if found]
+
+
+def in_vain(seen, secrets):
+    """The attacks that did not get what they were after."""
+    attacks = [ATTACKS[name] for name in seen if name in ATTACKS]
+    return [attack.name for attack in attacks if not outcome.gained(attack, seen[attack.name], secrets)]
+
+
+def check_defended(attack_range, folder, names):
+    names = [name for name in names if name not in NOT_DEFENDED_YET]
+    seen = attack_range.defended(folder, names)
+    found = harms(seen, attack_range.secrets)
+    assert not found, "\n".join(found)
+    neighbour = seen["neighbour"]
+    assert neighbour.score == FULL
+    assert not neighbour.changed
+    assert (neighbour.survivors, neighbour.marks, neighbour.callers) == ([], [], [])
+
+
+def check_undefended(attack_range, folder, names):
+    seen = attack_range.undefended(folder, names)
+    assert in_vain(seen, attack_range.secrets) == []
+    honest = seen["honest"]
+    assert honest.score == 2.0  # so that points beyond the honest part come from the attack
+    assert not outcome.leaks(honest.page, attack_range.secrets)
+    assert (honest.changed, honest.survivors) == (False, [])
+
+
+def test_there_are_enough_attacks_in_every_family():
+    assert len(ATTACKS) >= 60
+    assert all(len(module.ATTACKS) >= 6 for module in MODULES)
+
+
+def test_a_few_attacks_gain_nothing(attack_range, tmp_path):
+    check_defended(attack_range, tmp_path, list(FEW))
+
+
+def test_the_few_attacks_succeed_without_the_defences(attack_range, tmp_path):
+    check_undefended(attack_range, tmp_path, list(FEW))
+
+
+@pytest.mark.slow
+def test_no_attack_gains_anything(attack_range, tmp_path):
+    check_defended(attack_range, tmp_path, list(ATTACKS))
+
+
+@pytest.mark.slow
+def test_every_attack_succeeds_without_the_defences(attack_range, tmp_path):
+    check_undefended(attack_range, tmp_path, list(ATTACKS))
