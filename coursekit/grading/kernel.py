@@ -12,19 +12,38 @@ from queue import Empty
 from typing import Any, Literal
 
 import nbformat
+import zmq
+import zmq.asyncio
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
 from coursekit.grading.run import CellState, Limits
+from coursekit.grading.trusted.codec import MAX_BYTES
 
 # What a student's kernel dies of stands in the cell; on the grader's screen it would only be noise.
 QUIET = logging.getLogger("coursekit.kernel")
 QUIET.addHandler(logging.NullHandler())
 QUIET.propagate = False
 TIMEOUT_NAME = "CellTimeoutError"
+# What jupyter_client and nbclient raise over messages that are none: code in the kernel can send anything.
+NO_MESSAGES = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 ANSWER = "__import__('coursekit.grading.trusted.student_side', fromlist=['answer']).answer('{}', globals())"
+# Answers are base64 text.
+ANSWER_MESSAGE_BYTES, OUTPUT_MESSAGE_BYTES = MAX_BYTES * 4 // 3 + 2**20, 16 * 2**20
 INTERRUPT_SECONDS, ALIVE_SECONDS = 0.5, 0.5
+
+
+class BoundedContext(zmq.asyncio.Context):
+    """Makes sockets that hold a bounded amount of what a kernel sends; more ends the connection."""
+
+    def socket(self, socket_type: int, *args: Any, **options: Any) -> Any:
+        """Return a new socket: for answers to requests or, a subscriber, for outputs."""
+        made = super().socket(socket_type, *args, **options)
+        outputs = socket_type == zmq.SUB
+        made.maxmsgsize = OUTPUT_MESSAGE_BYTES if outputs else ANSWER_MESSAGE_BYTES
+        made.rcvhwm = 50 if outputs else 2
+        return made
 
 
 class BoundedClient(NotebookClient):
@@ -47,6 +66,9 @@ class BoundedClient(NotebookClient):
         except CellTimeoutError:
             # Interrupted, and still not answering: nothing after it can run.
             cell.outputs.append(_error(TIMEOUT_NAME, "stopped: it ran too long and could not be interrupted"))
+            return "died"
+        except NO_MESSAGES as error:
+            cell.outputs.append(_error("DeadKernelError", f"no message of a kernel: {str(error)[:200]}"))
             return "died"
         _join_streams(cell)
         if self._timed_out:
@@ -84,14 +106,13 @@ class BoundedClient(NotebookClient):
         while (left := deadline - time.monotonic()) > 0:
             try:
                 message = await self.kc.shell_channel.get_msg(timeout=min(left, ALIVE_SECONDS))
+                if message["parent_header"].get("msg_id") == number:
+                    return message["content"]
             except Empty:
                 if not await self.km.is_alive():
                     raise DeadKernelError("the kernel died") from None
             except Exception:  # a message that is none: the student's side sent it
                 await asyncio.sleep(0.01)
-            else:
-                if message["parent_header"].get("msg_id") == number:
-                    return message["content"]
         return None
 
     def note_reply(self, *, execute_reply: dict[str, Any], cell: Any, **_: Any) -> None:
@@ -137,6 +158,7 @@ def make_client(notebook: bytes, limits: Limits, *, box: Path) -> BoundedClient:
     manager = AsyncKernelManager(
         log=QUIET,
         kernel_name=nb.metadata.get("kernelspec", {}).get("name", "python3"),
+        context=BoundedContext(),
         transport="ipc",
         connection_file=str(box.parent / "k.json"),
     )

@@ -1,12 +1,23 @@
 """Every exercise, run as grading runs it: its reference, its stub and its recorded wrong answers.
 
+Grading runs the tests in a process apart from the answer; a learner's notebook runs them in place. The
+reference, the stub and some of the answers are run both ways.
+
 One exercise alone: `pytest tests/exercises -k gradient_accumulation`.
 """
 
 from __future__ import annotations
 
+import json
+
+import nbformat
+
+from coursekit.grading.check import score_cells
+from coursekit.grading.run import Job, Limits
+from coursekit.grading.run import run_notebook as run_graded
 from coursekit.notebooks.answers import expected_scores, with_answers
 from coursekit.notebooks.build import build_exercise, student_notebook
+from coursekit.notebooks.cell_names import solution_names
 from coursekit.notebooks.contract import contract_breaches
 from coursekit.notebooks.course_file import release_address
 from coursekit.notebooks.execute import run_notebook
@@ -19,6 +30,22 @@ CELL_SECONDS = 60.0
 
 def run(notebook, cwd):
     return run_notebook(block_forbidden(notebook)[0], cwd=cwd, cell_seconds=CELL_SECONDS)
+
+
+def graded(notebook, instructor):
+    """Run as `coursekit grade` does; return the scores of the test cells and all messages."""
+    cells = [*instructor.cells, *student_notebook(instructor).cells]
+    job = Job(
+        json.dumps(block_forbidden(notebook)[0]).encode(),
+        limits=Limits(cell_seconds=CELL_SECONDS),
+        environment={"OMP_NUM_THREADS": "1"},
+        student_names=solution_names(cell.source for cell in cells if is_solution_code(cell)),
+    )
+    done = run_graded(job)
+    executed = nbformat.reads(done.notebook.decode(), as_version=4)
+    scores = score_cells(executed, done.states)
+    said = messages(executed) | {cell.grade_id: cell.message for cell in scores if cell.message}
+    return {cell.grade_id: cell.score for cell in scores if cell.status != "manual"}, said
 
 
 def auto_scores(executed):
@@ -65,6 +92,11 @@ def test_the_reference_gets_full_marks(exercise, instructor, tmp_path):
     assert auto_scores(executed) == full_scores(exercise), messages(executed)
 
 
+def test_the_reference_gets_full_marks_where_the_tests_run_apart(exercise, instructor):
+    scores, said = graded(instructor, instructor)
+    assert scores == full_scores(exercise), said
+
+
 def test_the_tests_call_the_reference_with_plain_data_and_get_plain_data(exercise, instructor, tmp_path):
     executed = run(watched_notebook(instructor), tmp_path)
     assert auto_scores(executed) == full_scores(exercise), messages(executed)
@@ -76,11 +108,24 @@ def test_the_stub_gets_nothing(exercise, instructor, tmp_path):
         for cell in student_notebook(instructor).cells
         if is_solution_code(cell)
     }
-    executed = run(with_answers(instructor, stubs), tmp_path)
-    assert auto_scores(executed) == dict.fromkeys(full_scores(exercise), 0)
+    notebook, none = with_answers(instructor, stubs), dict.fromkeys(full_scores(exercise), 0)
+    assert auto_scores(run(notebook, tmp_path)) == none
+    scores, said = graded(notebook, instructor)
+    assert scores == none
+    assert [said[name] for name in none if "not written yet" not in said[name]] == []
 
 
-def test_the_recorded_answer_scores_what_its_header_says(exercise, instructor, answer, tmp_path):
+def test_the_recorded_answer_scores_what_its_header_says(exercise, instructor, answer):
+    scores, said = graded(with_answers(instructor, answer.cells), instructor)
+    assert scores == expected_scores(answer, full_scores(exercise)), said
+
+
+def test_the_recorded_answer_scores_the_same_in_a_learners_notebook(
+    exercise, instructor, answer, answers, tmp_path
+):
+    wrong = sorted(name for name, other in answers.items() if other.scores and name != "crashes")
+    if answer.path.stem not in ("warns", "crashes", *wrong[:2]):
+        return  # the others are graded only: one kernel an answer is enough
     executed = run(with_answers(instructor, answer.cells), tmp_path)
     assert auto_scores(executed) == expected_scores(answer, full_scores(exercise)), messages(executed)
     outputs = [output for cell in executed.cells if cell.cell_type == "code" for output in cell.outputs]

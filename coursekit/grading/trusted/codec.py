@@ -16,8 +16,8 @@ from typing import Any
 from coursekit.errors import CoursekitError
 from coursekit.notebooks.plain import MAX_DEPTH, check_plain, is_tensor
 
-MAX_BYTES = 64 * 2**20
-MAX_STRUCTURE_BYTES = 16 * 2**20
+MAX_BYTES = 32 * 2**20
+MAX_STRUCTURE_BYTES = 8 * 2**20
 MAX_ITEMS = 2_000_000
 # An envelope of a dict and a list around the value that crosses.
 _DEPTH = MAX_DEPTH + 3

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import builtins
 from collections.abc import Callable, Container
 from typing import Any
 
@@ -102,7 +101,8 @@ def stand_ins(tree: ast.Module, *, names: Container[str], known: Container[str],
     wanted = {
         node.id: StudentFunction(student, node.id)
         for node in used
-        if node.id in names and node.id not in known and not hasattr(builtins, node.id)
+        # A builtin's name too, if the exercise is to write it: the builtin itself would pass the test.
+        if node.id in names and node.id not in known
     }
     read = {node.id for node in used if node.id in wanted and id(node) not in called}
     return {name: _value_of(name, wanted[name], student) if name in read else wanted[name] for name in wanted}

@@ -24,6 +24,8 @@ from pathlib import Path
 from coursekit.grading.trusted import frames
 from coursekit.notebooks.forbidden import parse_cell
 
+# What tests may allocate on top of what is there once everything is imported.
+MEMORY_BYTES = 4 * 2**30
 _CODE = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
     "from coursekit.grading.trusted.template import serve; serve(int(sys.argv[2]), sys.argv[3:])"
@@ -139,6 +141,7 @@ def _trusted_process(channel: socket.socket, folder: str) -> None:
 
     os.setsid()  # a group of its own, to be killed as one
     _die_with_parent()
+    _limit_memory()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.chdir(folder)
     sys.path.insert(0, folder)  # an exercise's own modules, as in a notebook
@@ -147,6 +150,16 @@ def _trusted_process(channel: socket.socket, folder: str) -> None:
         sys.modules["numpy"].random.seed()
     channel.sendall(frames.frame(frames.READY, str(os.getpid()).encode()))
     serve_cells(channel)
+
+
+def _limit_memory() -> None:
+    """Let a test that makes a million rows because a student said so end in a MemoryError, not the machine."""
+    if sys.platform == "linux":
+        import resource
+
+        pages = int(Path("/proc/self/statm").read_text().split()[5])
+        most = pages * resource.getpagesize() + MEMORY_BYTES
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
 def _die_with_parent() -> None:
