@@ -14,9 +14,11 @@ from typing import Any, Literal
 import nbformat
 import zmq
 import zmq.asyncio
+from jupyter_client.asynchronous import AsyncKernelClient
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from traitlets import default
 
 from coursekit.grading.run import CellState, Limits
 from coursekit.grading.trusted.codec import MAX_BYTES
@@ -44,6 +46,15 @@ class BoundedContext(zmq.asyncio.Context):
         made.maxmsgsize = OUTPUT_MESSAGE_BYTES if outputs else ANSWER_MESSAGE_BYTES
         made.rcvhwm = 50 if outputs else 2
         return made
+
+
+class BoundedKernelClient(AsyncKernelClient):
+    """The grader's end of a kernel's sockets."""
+
+    @default("context")
+    def _context_default(self) -> BoundedContext:
+        self._created_context = True  # destroyed with this client
+        return BoundedContext()
 
 
 class BoundedClient(NotebookClient):
@@ -158,7 +169,7 @@ def make_client(notebook: bytes, limits: Limits, *, box: Path) -> BoundedClient:
     manager = AsyncKernelManager(
         log=QUIET,
         kernel_name=nb.metadata.get("kernelspec", {}).get("name", "python3"),
-        context=BoundedContext(),
+        client_factory=BoundedKernelClient,
         transport="ipc",
         connection_file=str(box.parent / "k.json"),
     )

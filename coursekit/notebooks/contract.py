@@ -13,6 +13,10 @@ from coursekit.notebooks.forbidden import bound_names, parse_cell
 from coursekit.notebooks.source import ExerciseSource, SourceCell
 
 _BUILTINS = set(dir(builtins)) | {"__name__"}
+_PROCESS_SEEDS = {
+    "torch.manual_seed", "torch.random.manual_seed", "np.random.seed", "numpy.random.seed", "random.seed",
+    "tf.random.set_seed", "tensorflow.random.set_seed", "keras.utils.set_random_seed",
+}  # fmt: skip
 _FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
 
@@ -83,6 +87,7 @@ def _check_tests(tree: ast.Module, cell: SourceCell, names: CellNames) -> Iterat
     yield from _check_calls(outside, own, names)
     yield from _check_coursekit(outside, names)
     yield from _check_exceptions(outside, names)
+    yield from _check_seeds(outside)
 
 
 def _probe_definitions(tree: ast.Module) -> dict[str, ast.FunctionDef]:
@@ -241,6 +246,17 @@ def _check_coursekit(outside: list[ast.AST], names: CellNames) -> Iterator[Findi
             yield node.lineno, "imports coursekit in a test", fix
         if isinstance(node, ast.Name) and node.id in names.locked_coursekit:
             yield node.lineno, f"uses coursekit's {node.id} outside a probe", fix
+
+
+def _check_seeds(outside: list[ast.AST]) -> Iterator[Finding]:
+    """A seed of the process would be shared with the learner's code in a notebook, and not in grading."""
+    for node in outside:
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in _PROCESS_SEEDS:
+            yield (
+                node.lineno,
+                f"seeds the whole process with {ast.unparse(node.func)}",
+                "use a generator of the test's own, or seed inside a probe",
+            )
 
 
 def _check_exceptions(outside: list[ast.AST], names: CellNames) -> Iterator[Finding]:

@@ -53,6 +53,7 @@ BROKEN = [
     ("expect_close(f(n for n in LENGTHS), 1)", "passes a generator"),
     ("expect_close(Model()(1), 1)", "makes an object of the learner's class Model"),
     ("def f(x): return 1\nexpect_close(f(1), 1)", "binds the learner's name f"),
+    ("torch.manual_seed(0)\nexpect_close(f(1), 1)", "seeds the whole process with torch.manual_seed"),
     ("expect_close(f(3), wanted)", "uses wanted of test cell earlier"),
     ("expect_close(f(3), free)", "uses free of an unmarked cell"),
     ("expect_close(f(3), numpy.pi)", "uses numpy, which no locked or solution cell defines"),

@@ -252,6 +252,15 @@ def test_a_kernel_that_is_gone_fails_this_test_and_those_after_it(check, ending)
     assert done.scores == {"test_2": 0, "test_3": 0}
 
 
+def test_a_reply_larger_than_any_answer_is_not_taken_in(check):
+    flood = (
+        "import coursekit.grading.trusted.student_side as side\nside.answer = lambda *a: 'A' * 50 * 2**20\n"
+    )
+    done = check(("solution", flood + ADD), ("test", TEST), limits=QUICK)
+    assert done.scores == {"test_2": 0}
+    assert done.messages["test_2"].startswith(("DeadKernelError", "took too long"))
+
+
 def test_threads_that_write_and_forge_replies_disturb_nothing(check):
     noisy = (
         f"{ADD}\nimport threading, time, sys\ndef shout():\n    while True:\n"
