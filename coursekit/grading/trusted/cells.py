@@ -16,7 +16,7 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from coursekit.grading.trusted import frames
-from coursekit.grading.trusted.proxies import StoppedError, Student, StudentError, StudentFunction, stand_ins
+from coursekit.grading.trusted.proxies import StoppedError, Student, StudentError, stand_ins
 from coursekit.notebooks.forbidden import parse_cell
 from coursekit.notebooks.probes import probes_run_by
 
@@ -51,16 +51,20 @@ def run_cell(job: dict[str, Any], namespace: dict[str, Any], student: Student) -
     """
     filename = f"<{job['name']}>"
     out, err = _Bounded(job["output_bytes"]), _Bounded(job["output_bytes"])
-    own = {name for name, value in namespace.items() if type(value) is not StudentFunction}
+    students: dict[str, Any] = {}
     with redirect_stdout(out), redirect_stderr(err):
         try:
             tree = _parse(job["source"], filename)
-            namespace |= stand_ins(tree, names=job["student_names"], known=own, student=student)
+            students = stand_ins(tree, names=job["student_names"], known=namespace, student=student)
+            namespace.update(students)
             with _interrupts(signal.default_int_handler):
                 last = _shown(_run(tree, filename, namespace))
         # Whatever a test raises or calls, exit() too, this process goes on to the next one.
         except BaseException as error:
             last = [_error(error, filename)]
+    for name in students:
+        # The next test reads the student's values anew: a cell between may have changed them.
+        namespace.pop(name, None)
     return [*_stream("stdout", out), *_stream("stderr", err), *last]
 
 

@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -115,9 +116,10 @@ def serve(descriptor: int, modules: Iterable[str]) -> None:
     """Import `modules`, then fork a trusted process a request until the other end of the socket is gone."""
     control = socket.socket(fileno=descriptor)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
     for name in (*modules, "coursekit.grading.trusted.cells", "coursekit.notebooks.expect", "numpy"):
         # What cannot be imported here fails in the cell that imports it, where it is reported.
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception, SystemExit):
             importlib.import_module(name)
     gc.collect()
     gc.freeze()  # a fork's garbage collector then leaves the shared pages alone, which would be copied
@@ -153,7 +155,7 @@ def _trusted_process(channel: socket.socket, folder: str) -> None:
 
 
 def _limit_memory() -> None:
-    """Let a test that makes a million rows because a student said so end in a MemoryError, not the machine."""
+    """Make a test that allocates what a student said end in a MemoryError, instead of the machine."""
     if sys.platform == "linux":
         import resource
 

@@ -25,6 +25,12 @@ def test_each_test_sees_the_answer_as_it_is_at_its_place(check):
     assert done.scores == {"test_2": 0, "test_4": 2}
 
 
+def test_each_test_reads_a_value_anew(check):
+    tests = [("test", f"expect_equal(ANSWER, {value})") for value in (1, 2)]
+    done = check(("solution", "ANSWER = 1"), tests[0], ("solution", "ANSWER = 2"), tests[1])
+    assert done.scores == {"test_2": 2, "test_4": 2}
+
+
 def test_a_value_is_read_and_a_function_called_with_any_plain_arguments(check):
     solution = f"{ADD}\nANSWER = [1, (2.5, 'x')]\ndef echo(*args, **kwargs):\n    return [list(args), kwargs]"
     test = (
@@ -116,6 +122,7 @@ expect_equal(probe(on_ranks, [1, 2]), [6, 6])
 """
 
 
+@pytest.mark.slow
 def test_a_probe_may_start_processes_on_the_students_side(check):
     answer = (
         "import torch\nimport torch.distributed as dist\n\ndef total(numbers):\n"
@@ -159,6 +166,7 @@ PATCHES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("patch", PATCHES.values(), ids=PATCHES)
 def test_a_patched_student_process_gains_nothing(check, patch):
     done = check(("solution", f"{WRONG}\n{patch}"), ("test", TEST), ("test", "2"))
