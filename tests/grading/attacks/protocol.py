@@ -116,3 +116,15 @@ kernel.session.send = send
 """
         + WRONG
     }
+
+
+@attack("no_grade")
+def messages_nested_too_deep():
+    """Send messages that no parser can read to the end."""
+    return {"double": "get_ipython().kernel.session.pack = lambda value: b'[' * 100_000" + WRONG}
+
+
+@attack("no_grade")
+def messages_that_are_no_text():
+    """Send messages that are no JSON, rightly signed."""
+    return {"double": "get_ipython().kernel.session.pack = lambda value: b'\\xff\\xfe'" + WRONG}
