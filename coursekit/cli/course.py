@@ -84,6 +84,26 @@ def status(folder: Folder) -> None:
 
 
 @app.command()
+def answers(
+    folder: Folder,
+    assignment: Annotated[str, typer.Argument(help="Name of the exercise.")],
+    question: Annotated[
+        str | None, typer.Option(help="The answer cell's grade_id, if there are several.")
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the page; 0 for any free one.")] = 0,
+) -> None:
+    """Grade written answers on one page: the rubric beside each, points stored as you type them."""
+    from functools import partial
+
+    from coursekit.grading.by_hand_server import serve_answers
+    from coursekit.grading.course import Course
+
+    course = Course.open(folder)
+    graded = serve_answers(course, assignment, grade_id=question, port=port, said=partial(print, flush=True))
+    typer.echo(f"points of {graded} students stored in {course.gradebook}, their feedback pages renewed")
+
+
+@app.command()
 def report(
     folder: Folder,
     assignment: Annotated[str, typer.Argument(help="Name of the exercise.")],

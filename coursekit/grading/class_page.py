@@ -46,10 +46,11 @@ def task_title(report: ClassReport) -> str:
 def score_plot(report: ClassReport) -> Any:
     """Return a figure of how many students have how many points."""
     figure, axes = _figure(3.0)
-    # One bar a point, at most 20: the last one holds full marks.
+    # A bar a point, at most 20, each around its middle, so that full marks have one of their own.
     bars = max(1, min(20, round(report.max_score)))
     width = (report.max_score or 1.0) / bars
-    axes.hist(list(report.scores.values()), bins=[width * n for n in range(bars + 2)], color=BLUE, rwidth=0.9)
+    edges = [width * (number - 0.5) for number in range(bars + 2)]
+    axes.hist(list(report.scores.values()), bins=edges, color=BLUE, rwidth=0.9)
     axes.set(xlabel="score [points]", ylabel="students")
     axes.yaxis.get_major_locator().set_params(integer=True)
     axes.set_title(score_title(report), loc="left")

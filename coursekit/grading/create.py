@@ -53,8 +53,9 @@ c.GenerateFeedback.preprocessors = [
 # It is one file that loads nothing from the network and holds no script.
 c.GenerateFeedback.exporter_class = "coursekit.grading.feedback_page.FeedbackPage"
 
-# What students' cells show is cleaned of scripts before the formgrader shows it to you.
+# What students' cells show, and the HTML in what they write, is made harmless before the formgrader shows it.
 c.HTMLExporter.sanitize_html = True
+c.HTMLExporter.filters = {"markdown2html": "coursekit.grading.feedback_page.clean_markdown"}
 '''
 
 

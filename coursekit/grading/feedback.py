@@ -63,7 +63,7 @@ def _mark_unread(nb: Any, words: dict) -> None:
     from nbformat.v4 import new_markdown_cell
 
     gradebook = Path(words["db_url"].removeprefix("sqlite:///"))
-    waiting = journal.waiting(gradebook, words["assignment"])
+    waiting = journal.waiting(gradebook, words["assignment"], student=words["student"])
     unread = [
         cell
         for cell in nb.cells

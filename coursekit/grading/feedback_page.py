@@ -37,6 +37,7 @@ class FeedbackPage(HTMLExporter):
                     "template_name": "coursekit_feedback",
                     "extra_template_basedirs": [str(TEMPLATES), str(theirs)],
                     "extra_template_paths": [str(theirs)],
+                    "filters": {},  # those of HTMLExporter are the formgrader's
                 }
             }
         )
@@ -46,33 +47,20 @@ class FeedbackPage(HTMLExporter):
     @pass_context
     def markdown2html(self, context: Any, source: str) -> str:
         """Return Markdown as HTML; what a student wrote has no HTML of its own."""
-        cell = context.get("cell", {})
-        by_student = bool(cell.get("metadata", {}).get("nbgrader", {}).get("solution"))
-        if by_student:  # `HideHiddenTests` escaped it for templates other than ours
-            source = source.replace("&lt;", "<")
-        renderer = PageRenderer(
-            escape=by_student,
-            allow_harmful_protocols=False,
-            exclude_anchor_links=True,
-            attachments=cell.get("attachments", {}),
-        )
-        return MarkdownWithMath(renderer=renderer).render(source)
+        return _render(PageRenderer, context.get("cell", {}), source)
 
 
-class PageRenderer(IPythonRenderer):
-    """Markdown to HTML: formulas as MathML, pictures only from the notebook itself."""
+@pass_context
+def clean_markdown(context: Any, source: str) -> str:
+    """Return Markdown as HTML for the formgrader, which shows a student's HTML as it is if nothing is done.
 
-    def inline_math(self, body: str) -> str:
-        """Return a formula of the text."""
-        return formula(body)
+    A course's `c.HTMLExporter.filters` names it in the place of `markdown2html`.
+    """
+    return _render(CleanRenderer, context.get("cell", {}), source)
 
-    def block_math(self, body: str) -> str:
-        """Return a formula of its own line."""
-        return formula(body, block=True)
 
-    def latex_environment(self, name: str, body: str) -> str:
-        """Return an environment such as `align`."""
-        return formula(rf"\begin{{{name}}}{body}\end{{{name}}}", block=True)
+class CleanRenderer(IPythonRenderer):
+    """Markdown to HTML: pictures only from the notebook itself, and nothing that a script would draw."""
 
     def block_mermaidjs(self, code: str) -> str:
         """Return a diagram's source: nbconvert would put it into the page as HTML, for a script to draw."""
@@ -89,6 +77,22 @@ class PageRenderer(IPythonRenderer):
         return f"<em>[picture: {alt or html.escape(url)}]</em>"
 
 
+class PageRenderer(CleanRenderer):
+    """The same with formulas as MathML, for a page without scripts."""
+
+    def inline_math(self, body: str) -> str:
+        """Return a formula of the text."""
+        return formula(body)
+
+    def block_math(self, body: str) -> str:
+        """Return a formula of its own line."""
+        return formula(body, block=True)
+
+    def latex_environment(self, name: str, body: str) -> str:
+        """Return an environment such as `align`."""
+        return formula(rf"\begin{{{name}}}{body}\end{{{name}}}", block=True)
+
+
 def formula(tex: str, *, block: bool = False) -> str:
     r"""Return TeX as MathML, or as the TeX it is where it cannot be converted.
 
@@ -103,3 +107,16 @@ def formula(tex: str, *, block: bool = False) -> str:
     except (MathError, SyntaxError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         pass  # a student writes what they like
     return f"<code>{html.escape(tex)}</code>"
+
+
+def _render(kind: type[CleanRenderer], cell: Any, source: str) -> str:
+    by_student = bool(cell.get("metadata", {}).get("nbgrader", {}).get("solution"))
+    if by_student:  # `HideHiddenTests` escaped it for templates other than ours
+        source = source.replace("&lt;", "<")
+    renderer = kind(
+        escape=by_student,
+        allow_harmful_protocols=False,
+        exclude_anchor_links=True,
+        attachments=cell.get("attachments", {}),
+    )
+    return MarkdownWithMath(renderer=renderer).render(source)

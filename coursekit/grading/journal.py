@@ -24,6 +24,10 @@ CREATE = (
     "submission TEXT NOT NULL, version TEXT NOT NULL, result TEXT NOT NULL, "
     "graded_at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP, PRIMARY KEY (assignment, student))",
     "CREATE TABLE IF NOT EXISTS coursekit_exercise (assignment TEXT PRIMARY KEY, version TEXT NOT NULL)",
+    # nbgrader looks these up without an index: each time a walk through the whole class.
+    "CREATE INDEX IF NOT EXISTS coursekit_grade_notebook ON grade (notebook_id)",
+    "CREATE INDEX IF NOT EXISTS coursekit_comment_notebook ON comment (notebook_id)",
+    "CREATE INDEX IF NOT EXISTS coursekit_notebook_submission ON submitted_notebook (assignment_id)",
     # What a regrade replaces is kept, in the same transaction: who lost or gained points can be told later.
     "CREATE TABLE IF NOT EXISTS coursekit_history (assignment TEXT NOT NULL, student TEXT NOT NULL, "
     "submission TEXT NOT NULL, version TEXT NOT NULL, result TEXT NOT NULL, graded_at TEXT NOT NULL)",
@@ -95,14 +99,17 @@ def stamped_version(gradebook: Path, assignment: str) -> str | None:
     return rows[0][0] if rows else None
 
 
-def waiting(gradebook: Path, assignment: str) -> set[tuple[str, str]]:
-    """Return (student, grade_id) of the cells that wait for a person, as the formgrader counts them."""
-    return set(_query(gradebook, "grade", _WAITING, assignment))
+def waiting(gradebook: Path, assignment: str, *, student: str | None = None) -> set[tuple[str, str]]:
+    """Return (student, grade_id) of the cells that wait for a person, as the formgrader counts them.
+
+    Of one student if one is named: what is asked for each submission must not read the whole class.
+    """
+    return set(_query(gradebook, "grade", *_of(student, _WAITING, assignment)))
 
 
-def by_hand(gradebook: Path, assignment: str) -> HandGrades:
-    """Return (student, grade_id) -> what a person gave, where a person gave something."""
-    rows = _query(gradebook, "grade", _BY_HAND, assignment)
+def by_hand(gradebook: Path, assignment: str, *, student: str | None = None) -> HandGrades:
+    """Return (student, grade_id) -> what a person gave, where a person gave something; of one if named."""
+    rows = _query(gradebook, "grade", *_of(student, _BY_HAND, assignment))
     return {
         (student, cell): HandGrade(manual, extra or 0.0, bool(waits))
         for student, cell, manual, extra, waits in rows
@@ -131,9 +138,16 @@ def _by_hand(cell: CellScore, grade: HandGrade) -> CellScore:
 _JOURNAL = "SELECT student, submission, version, result FROM coursekit_journal WHERE assignment = ?"
 
 
-def _query(gradebook: Path, table: str, query: str, assignment: str) -> list[tuple]:
+def _of(student: str | None, query: str, assignment: str) -> list[str]:
+    """Return the query and what it needs, cut down to one student if one is named."""
+    if student is None:
+        return [query, assignment]
+    return [f"{query} AND submitted_assignment.student_id = ?", assignment, student]
+
+
+def _query(gradebook: Path, table: str, query: str, *values: str) -> list[tuple]:
     if not gradebook.is_file():
         return []
     with closing(sqlite3.connect(f"{gradebook.as_uri()}?mode=ro", uri=True)) as connection:
         there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", [table]).fetchone()
-        return connection.execute(query, [assignment]).fetchall() if there else []
+        return connection.execute(query, values).fetchall() if there else []

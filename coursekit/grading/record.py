@@ -67,7 +67,8 @@ class Recorder:
                 journal.UPSERT,
                 journal.row(self.assignment, result, submission=submission, version=self.version),
             )
-        return journal.with_hand_grades(result, journal.by_hand(self.course.gradebook, self.assignment))
+        hand = journal.by_hand(self.course.gradebook, self.assignment, student=result.student)
+        return journal.with_hand_grades(result, hand)
 
     def mark_changed_answers(self, student: str, notebook: bytes) -> list[str]:
         """Let hand-graded answers wait for a person again where their text changed; return the flags.

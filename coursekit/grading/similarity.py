@@ -18,6 +18,8 @@ Answers = Mapping[str, Mapping[str, str]]  # student -> grade_id -> the source o
 
 # Rows of the table of all pairs that are held at a time: memory stays small for thousands of students.
 _ROWS = 256
+# From a handful of pairs nobody can tell what is usual.
+_PAIRS_TO_JUDGE = 10
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,10 @@ class Pair:
 
 @dataclass(frozen=True)
 class Likeness:
-    """The pairs that are alike, the most alike first, and the percentage that half of all pairs reach."""
+    """The pairs that are alike, the most alike first, and how alike pairs are in this class anyway.
+
+    typical_percent: the percentage that half of all pairs do not exceed; None for fewer than 10 pairs.
+    """
 
     pairs: tuple[Pair, ...]
     typical_percent: int | None
@@ -120,6 +125,6 @@ def _symbol(text: str) -> str:
 
 
 def _median(counts: Any) -> int | None:
-    """Return the percentage that half of the pairs reach, from how many pairs have each percentage."""
+    """Return the percentage that half of the pairs do not exceed, from the number of pairs at each."""
     total = counts.sum()
-    return int((counts.cumsum() * 2 >= total).argmax()) if total else None
+    return int((counts.cumsum() * 2 >= total).argmax()) if total >= _PAIRS_TO_JUDGE else None

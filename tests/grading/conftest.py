@@ -91,7 +91,12 @@ def toy_course(tmp_path_factory):
     return init_course(tmp_path_factory.mktemp("toy") / "course", sources=[TOY])
 
 
+def copied(course, folder):
+    """A classroom of a test's own, with what was done in another: grading takes longer than copying."""
+    shutil.copytree(course.root, folder / "course")
+    return Classroom(Course.open(folder / "course"))
+
+
 @pytest.fixture
 def classroom(toy_course, tmp_path):
-    shutil.copytree(toy_course.root, tmp_path / "course")
-    return Classroom(Course.open(tmp_path / "course"))
+    return copied(toy_course, tmp_path)

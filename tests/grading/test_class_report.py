@@ -8,6 +8,7 @@ from coursekit.cli import app
 from coursekit.errors import InputError
 from coursekit.grading.class_page import page
 from coursekit.grading.class_report import class_report, csv_text, write_class_report
+from tests.grading.conftest import copied
 
 WRONG = "def add(left, right):\n    return left - right"
 EVIL = "def add(left, right):\n    raise ValueError('=<script>document.title=1</script>')"
@@ -15,8 +16,9 @@ LONG = "\n".join(f"    total = total + sum(numbers) * {n} - len(numbers)" for n 
 MEAN = "def mean(numbers):\n    total = 0\n" + LONG + "\n    return sum(numbers) / len(numbers)"
 
 
-@pytest.fixture
-def graded(classroom):
+@pytest.fixture(scope="module")
+def graded(toy_course, tmp_path_factory):
+    classroom = copied(toy_course, tmp_path_factory.mktemp("graded"))
     classroom.hand_in("ada", mean=MEAN)
     classroom.hand_in("bob", add=WRONG, mean=MEAN.replace("total", "s"), explain="Because groups differ.")
     classroom.hand_in("cyd", add=WRONG.replace("-", "*"), mean="def mean(numbers):\n    return sum(numbers)")
@@ -27,7 +29,7 @@ def graded(classroom):
     return classroom
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def report(graded):
     return class_report(graded.course, graded.slug)
 

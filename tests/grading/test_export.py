@@ -12,6 +12,7 @@ from coursekit.cli import app
 from coursekit.errors import InputError
 from coursekit.grading.export import export_grades
 from coursekit.grading.roster import import_roster
+from tests.grading.conftest import copied
 
 STUDENTS = """id,first_name,last_name,email
 ada,Ada,"Love, lace",ada@example.org
@@ -21,14 +22,16 @@ idle,Ida,Le,
 """
 
 
-@pytest.fixture
-def school(classroom, tmp_path):
+@pytest.fixture(scope="module")
+def graded_course(toy_course, tmp_path_factory):
     """Ada is done, Bob's answer waits for a person, Li is late, Ida handed in nothing, Eve has no name."""
+    folder = tmp_path_factory.mktemp("school")
+    classroom = copied(toy_course, folder)
     course = classroom.course
     config = course.root / "nbgrader_config.py"
     config.write_text(config.read_text() + 'c.LateSubmissionPlugin.penalty_method = "zero"\n')
-    (tmp_path / "students.csv").write_text(STUDENTS)
-    import_roster(course, tmp_path / "students.csv")
+    (folder / "students.csv").write_text(STUDENTS)
+    import_roster(course, folder / "students.csv")
     with Gradebook(f"sqlite:///{course.gradebook}") as book:
         book.update_or_create_assignment(classroom.slug, duedate="2030-01-01 00:00:00 UTC")
         with book.db.no_autoflush:  # as nbgrader does for an extension
@@ -39,7 +42,12 @@ def school(classroom, tmp_path):
     (classroom.hand_in("late").parent / "timestamp.txt").write_text("2030-01-02 00:00:00 UTC")
     classroom.hand_in("eve", b"no notebook")
     classroom.grade()
-    return classroom
+    return course
+
+
+@pytest.fixture
+def school(graded_course, tmp_path):
+    return copied(graded_course, tmp_path)
 
 
 def exported(school, tmp_path, format, **options):
@@ -108,6 +116,7 @@ def test_a_grade_that_a_person_finished_is_exported(school, tmp_path):
     assert {row[2]: row[5] for row in rows[2:]}["bob"] == "7.25"
 
 
+@pytest.mark.slow
 def test_nbgraders_own_command_takes_the_exporters(school):
     for name, columns in (("Canvas", 6), ("Moodle", 5), ("Csv", 14)):
         exporter = f"--exporter=coursekit.grading.export.{name}Export"

@@ -79,6 +79,7 @@ def feedback_of(classroom, **answers):
     return classroom.course.feedback("eve", classroom.slug)
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_nothing_that_a_student_wrote_or_displayed_runs_or_loads(classroom, watched):
     path = feedback_of(classroom, add=DISPLAYS, explain="\n\n".join(MARKDOWN))
@@ -93,6 +94,7 @@ def test_nothing_that_a_student_wrote_or_displayed_runs_or_loads(classroom, watc
     assert "odd" in page.locator("body").inner_text()
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_the_watch_sees_a_planted_script_and_a_request(tmp_path, watched):
     bad = tmp_path / "bad.html"
@@ -102,6 +104,7 @@ def test_the_watch_sees_a_planted_script_and_a_request(tmp_path, watched):
     assert page.evaluate("document.body.dataset.planted") == "yes"
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_the_page_s_own_policy_stops_what_would_come_through(classroom, tmp_path, watched):
     """The second wall, tried without the first: markup put into a finished page stays dead."""
@@ -132,6 +135,7 @@ def test_pictures_and_formulas_of_an_honest_answer_are_shown(classroom):
     assert "https://" not in page
 
 
+@pytest.mark.slow
 def test_nbgraders_own_command_writes_the_same_page_and_old_folders_get_it_from_ours(classroom):
     path = feedback_of(classroom, explain="$x$")
     ours = path.read_text("utf-8")

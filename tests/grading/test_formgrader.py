@@ -12,10 +12,14 @@ import pytest
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 
+PLANT = "document.body.dataset.planted=1"
+SHOWN = f"from IPython.display import HTML, display\ndisplay(HTML('<script>{PLANT}</script>'))\n"
+WRITTEN = f"Because groups differ. <script>{PLANT}</script><img src=x onerror={PLANT}>"
+
 
 @pytest.fixture
 def server(classroom):
-    classroom.hand_in("ada", add="def add(left, right):\n    return 0", explain="Because groups differ.")
+    classroom.hand_in("ada", add=f"{SHOWN}def add(left, right):\n    return 0", explain=WRITTEN)
     classroom.grade()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -69,4 +73,6 @@ def test_the_formgrader_shows_our_scores_and_its_autograde_button_gives_the_same
         page.goto(f"{server}/gradebook/toy_adding/toy_adding")
         page.locator("a[href*='/formgrader/submissions/']").first.click()
         page.locator("text=Because groups differ.").wait_for()
+        page.wait_for_load_state("networkidle")
+        assert page.evaluate("document.body.dataset.planted") is None  # the page could change every grade
         browser.close()
