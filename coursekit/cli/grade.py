@@ -18,6 +18,10 @@ def grade(
         bool, typer.Option("--force", "--regrade", help="Grade unchanged submissions again.")
     ] = False,
     cell_seconds: Annotated[float, typer.Option(min=1, help="Longest time that one cell may run.")] = 60.0,
+    allow_unsandboxed: Annotated[
+        bool,
+        typer.Option("--allow-unsandboxed", help="Go on where this machine does not keep code in its box."),
+    ] = False,
 ) -> None:
     """Grade the submissions to an exercise, and write scores, feedback and a report."""
     from coursekit.grading import journal
@@ -26,11 +30,14 @@ def grade(
     from coursekit.grading.pipeline import Options
     from coursekit.grading.report import write_report
     from coursekit.grading.run import Limits
+    from coursekit.grading.sandbox.probe import probe
     from coursekit.grading.show import grade_with_progress, print_changes, print_table
 
     folder = Course.open(course)
     limits = Limits(cell_seconds=cell_seconds, notebook_seconds=10 * cell_seconds)
-    options = Options(tuple(student or ()), workers, force, limits)
+    options = Options(tuple(student or ()), workers, force, limits, allow_unsandboxed=allow_unsandboxed)
+    for note in probe().notes:
+        typer.echo(f"note: {note}", err=True)
     before = entries(folder, assignment)
     try:
         results = grade_with_progress(folder, assignment, options=options)

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -47,11 +48,14 @@ class Template:
 
     def __init__(self, modules: tuple[str, ...], environment: Mapping[str, str]) -> None:
         self.control, theirs = socket.socketpair()
+        self.complaints = tempfile.TemporaryFile()  # not on the screen, where progress is shown
         with theirs:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", _CODE, str(theirs.fileno()), *modules],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self.complaints,
                 cwd="/",
                 env=dict(environment),
                 start_new_session=True,  # an interrupt of the owner's group must not reach it
@@ -60,7 +64,14 @@ class Template:
     @property
     def alive(self) -> bool:
         """Whether it can still be asked."""
-        return self.process.poll() is None
+        if self.process.poll() is not None:
+            return False
+        try:  # a process that ends closes its sockets before it can be waited for
+            return self.control.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
 
     def fork(self, request: Request) -> ForkedKernel:
         """Return a kernel that is being started. Raises: KernelRefusedError if the template has died."""
@@ -71,14 +82,23 @@ class Template:
             ours.sendall(request.to_bytes())
         except OSError as error:
             ours.close()
-            raise KernelRefusedError(f"the process that kernels are forked from is gone: {error}") from error
+            raise KernelRefusedError(
+                f"the process that kernels are forked from ended: {self.reason}"
+            ) from error
         return ForkedKernel(ours)
+
+    @property
+    def reason(self) -> str:
+        """The last line of what it wrote to stderr: what it died of."""
+        text = os.pread(self.complaints.fileno(), 2**20, 0).decode(errors="replace").strip()
+        return text.rpartition("\n")[2][:500] or "no reason given"
 
     def close(self) -> None:
         """End it; kernels that it forked go on until their own end."""
         self.control.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(5)
+        self.complaints.close()
 
 
 class ForkedKernel:

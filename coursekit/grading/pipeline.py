@@ -29,6 +29,8 @@ class Options:
 
     tests_in_place: run tests in the student's own kernel, for exercises whose tests were not written to cross
         to a trusted process. A student's code can then change what the tests say.
+    allow_unsandboxed: go on where this machine does not keep students' code from the grader's files, the
+        network or other processes.
     """
 
     students: Sequence[str] = ()
@@ -36,6 +38,7 @@ class Options:
     force: bool = False
     limits: Limits = field(default_factory=Limits)
     tests_in_place: bool = False
+    allow_unsandboxed: bool = False
 
 
 def grade_assignment(
@@ -54,7 +57,8 @@ def grade_assignment(
         options: students, workers, limits.
         executor: carries the runs; by default threads, each of which waits for one kernel.
         on_result: called with each result as it comes, and whether it was kept from an earlier run.
-    Raises: InputError if the assignment is not there, or nobody knows a student that was named.
+    Raises: InputError if the assignment is not there, nobody knows a student that was named, or this machine
+        refuses what the sandbox needs.
     """
     options = options or Options()
     course.require(assignment)

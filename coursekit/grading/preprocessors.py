@@ -21,6 +21,7 @@ from coursekit.grading.course import Course
 from coursekit.grading.intake import parse_answers
 from coursekit.grading.rebuild import rebuild
 from coursekit.grading.run import Job, Limits, run_notebook
+from coursekit.grading.sandbox.probe import sandbox_for
 from coursekit.grading.template import load_template, sibling_files
 from coursekit.notebooks.forbidden import block_forbidden
 from coursekit.notebooks.scoring import score_cell
@@ -56,6 +57,7 @@ class RunNotebook(NbGraderPreprocessor):
 
     timeout = Integer(60, help="Seconds that one cell may run.").tag(config=True)
     tests_in_place = Bool(False, help="Run tests in the student's kernel, unprotected.").tag(config=True)
+    allow_unsandboxed = Bool(False, help="Go on where the machine refuses a sandbox.").tag(config=True)
 
     def preprocess(self, nb: Any, resources: dict) -> tuple[Any, dict]:
         """Return the executed notebook."""
@@ -67,6 +69,7 @@ class RunNotebook(NbGraderPreprocessor):
             limits,
             student_names=load_template(course, assignment).student_names,
             tests_in_place=self.tests_in_place,
+            sandbox=sandbox_for(nb, limits.notebook_seconds, allow_unsandboxed=self.allow_unsandboxed),
         )
         # In a thread: the formgrader's button calls this from inside a running event loop.
         with ThreadPoolExecutor(1) as pool:

@@ -17,7 +17,7 @@ from typing import Any
 from jupyter_client.provisioning import LocalProvisioner
 from traitlets import Dict, Unicode
 
-from coursekit.grading.forked import ForkedKernel, current_template, plain_environment
+from coursekit.grading.forked import ForkedKernel, KernelRefusedError, current_template, plain_environment
 from coursekit.grading.sandbox.enter import Request
 from coursekit.grading.sandbox.filesystem import HOME, SOCKETS, TEMPORARY
 from coursekit.grading.sandbox.policy import Policy, readable_paths
@@ -79,9 +79,11 @@ class SandboxProvisioner(LocalProvisioner):
         process = template.fork(request)
         try:
             await asyncio.to_thread(process.wait_until_ready, START_SECONDS)
-        except BaseException:
+        except KernelRefusedError as error:
             process.close()
-            raise
+            if template.alive:
+                raise
+            raise KernelRefusedError(f"{error}; its template says: {template.reason}") from error
         self.process = process
         self.pid, self.pgid = None, None  # of a namespace of its own: not to be signalled from here
         return self.connection_info

@@ -19,6 +19,7 @@ from coursekit.grading.rebuild import Rebuilt, rebuild
 from coursekit.grading.record import Recorder, valid_timestamp
 from coursekit.grading.report import Result, total
 from coursekit.grading.run import Job, Run, run_notebook
+from coursekit.grading.sandbox.probe import sandbox_for
 from coursekit.grading.template import exercise_version, load_template, sibling_files
 
 if TYPE_CHECKING:
@@ -46,6 +47,11 @@ class Session:
             release_exercise(course, assignment)
         self.template = load_template(course, assignment)
         self.files = sibling_files(course, assignment)
+        self.sandbox = sandbox_for(
+            self.template.notebook,
+            options.limits.notebook_seconds,
+            allow_unsandboxed=options.allow_unsandboxed,
+        )
         self.recorder = Recorder(course, assignment, version=version)
 
     def __enter__(self) -> Session:
@@ -91,6 +97,7 @@ class Session:
             self._environment(),
             student_names=self.template.student_names,
             tests_in_place=self.options.tests_in_place,
+            sandbox=self.sandbox,
         )
         return _Pending(submission, digest, rebuilt, (*submission.flags, *rebuilt.flags, *flags)), job
 

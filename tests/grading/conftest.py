@@ -52,7 +52,7 @@ class Classroom:
     def grade(self, *students: str, force: bool = False, cell_seconds: float = 20, **options):
         """Grade, and return student -> result."""
         limits = Limits(cell_seconds=cell_seconds, notebook_seconds=60)
-        chosen = Options(students, workers=2, force=force, limits=limits)
+        chosen = Options(students, workers=2, force=force, limits=limits, allow_unsandboxed=True)
         results = grade_assignment(self.course, SLUG, options=chosen, **options)
         return {result.student: result for result in results}
 

@@ -110,6 +110,8 @@ def _run_kernel(
     try:
         os.setsid()  # a group to signal, and a share of the processor that does not starve its keeper
         confine(request, account=account, tasks=tasks)
+        if sys.platform == "linux":
+            libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)  # where no namespace ends with the keeper
         owner.sendall(json.dumps({"ready": os.getpid()}).encode() + b"\n")
     except BaseException as error:
         _report(owner, error)
@@ -165,9 +167,8 @@ def _tasks_before(policy: Policy) -> int | None:
     if sys.platform != "linux" or os.geteuid() == 0 or "limits" not in policy.layers:
         return None
     # In a user namespace the system counts that namespace's tasks alone.
-    return (
-        policy.tasks if policy.layers & {"files", "network", "ipc"} else limits.tasks_of_user() + policy.tasks
-    )
+    others = 0 if policy.layers & {"files", "network", "ipc"} else limits.tasks_of_user()
+    return others + policy.tasks + _SPARE_TASKS
 
 
 def _account(policy: Policy, request: Request, *, as_root: bool) -> tuple[int, int] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 import sysconfig
 from collections.abc import Iterable
@@ -63,6 +64,27 @@ class Policy:
     def from_json(cls, data: dict[str, Any]) -> Policy:
         """Return the policy that `to_json` wrote."""
         return cls(**{**data, "layers": frozenset(data["layers"]), "preload": tuple(data["preload"])})
+
+
+_ON_TORCH = {"torch"} | {f"coursekit.{room}" for room in ("data", "finetune", "models", "parallel", "train")}
+
+
+def modules_for(code: str) -> tuple[str, ...]:
+    """Return what a template imports for notebooks with this code: one framework, or none.
+
+    >>> modules_for("import torch")
+    ('numpy', 'torch', 'torch._dynamo')
+    >>> modules_for("x = 1")
+    ()
+    """
+    imported = set(re.findall(r"^\s*(?:import|from)\s+(coursekit\.\w+|\w+)", code, re.MULTILINE))
+    # TensorFlow comes first: beside torch in one process nobody tests it.
+    if imported & {"tensorflow", "keras", "coursekit.tf"}:
+        return ("numpy", "tensorflow")
+    if imported & _ON_TORCH:
+        # The first step of an optimizer imports torch._dynamo, which takes a second.
+        return ("numpy", "torch", "torch._dynamo")
+    return ("numpy",) if "numpy" in imported else ()
 
 
 def readable_paths() -> list[str]:

@@ -10,11 +10,12 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from coursekit.errors import InputError
 from coursekit.grading.sandbox import filesystem, landlock, limits, seccomp
 from coursekit.grading.sandbox.namespaces import enter_namespaces
-from coursekit.grading.sandbox.policy import LAYERS, Policy
+from coursekit.grading.sandbox.policy import LAYERS, Policy, modules_for
 
 PROTECTS = {
     "files": "a file system of its own: only the box, the interpreter and libraries exist in it",
@@ -50,22 +51,24 @@ class Protection:
         """What a student's code could reach here, of that which grading must keep from it."""
         return [what for what, layers in ESSENTIAL.items() if not self.granted & set(layers)]
 
-    def policy(self) -> Policy:
-        """Return a policy with all that is granted."""
-        return Policy(layers=self.granted & set(LAYERS))
+    @property
+    def notes(self) -> list[str]:
+        """A sentence for each layer that is refused, but for the one that root alone has."""
+        words = {name: why for name, why in self.refused.items() if name != "account"}
+        return [f"not protected by {name} ({PROTECTS[name]}): {why}" for name, why in words.items()]
 
-    def require(self, *, allow_unsandboxed: bool) -> Policy:
-        """Return the policy to grade with.
+    def policy(self, **bounds: Any) -> Policy:
+        """Return a policy with all that is granted, and these bounds."""
+        return Policy(layers=self.granted & set(LAYERS), **bounds)
 
-        Raises: InputError if something essential is missing, and not waived.
-        """
+    def require(self, *, allow_unsandboxed: bool) -> None:
+        """Make sure that nothing essential is missing, or that it is waived. Raises: InputError."""
         if self.missing and not allow_unsandboxed:
             raise InputError(
                 f"this machine does not keep students' code from {', '.join(self.missing)}",
                 got="; ".join(f"{name} refused ({why})" for name, why in self.refused.items()),
                 fix="see: coursekit doctor --grading; to grade all the same: --allow-unsandboxed",
             )
-        return self.policy()
 
 
 @functools.cache
@@ -86,6 +89,22 @@ def probe() -> Protection:
     granted = {name for name in (*LAYERS, "landlock_signals") if name not in refused}
     refused.pop("landlock_signals", None)
     return Protection(frozenset(granted), refused)
+
+
+def sandbox_for(notebook: dict[str, Any], seconds: float, *, allow_unsandboxed: bool) -> Policy:
+    """Return the policy to run a notebook with: all that this machine grants.
+
+    Args:
+        notebook: whose code says what the template imports.
+        seconds: how long it may run; all processors for so long is what each process may use.
+        allow_unsandboxed: go on where the machine refuses what is essential.
+    Raises: InputError if something essential is missing, and not waived.
+    """
+    code = "\n".join("".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code")
+    protection = probe()
+    protection.require(allow_unsandboxed=allow_unsandboxed)
+    cpu_seconds = round(seconds) * (os.cpu_count() or 1)
+    return protection.policy(cpu_seconds=cpu_seconds, preload=modules_for(code))
 
 
 def main() -> None:
