@@ -16,6 +16,15 @@ from coursekit.grading.course import Course
 
 STOCK = 'c = get_config()\nc.CourseDirectory.course_id = "course"\n'
 WORKERS = 2
+# The first form of this project's grading: a kernel as Jupyter starts it, and the tests in it.
+PLAIN = """
+from coursekit.grading import session
+from coursekit.grading.course import Course
+from coursekit.grading.pipeline import Options, grade_assignment
+
+session.sandbox_for = lambda *args, **options: None
+grade_assignment(Course.open("."), {slug!r}, options=Options(workers={workers}, tests_in_place=True))
+"""
 OTTER_TEST = """OK_FORMAT = False
 import linecache
 from otter.test_files import test_case
@@ -79,6 +88,10 @@ def grade_ours(course: Course, slug: str) -> None:
     run([sys.executable, "-c", code, "grade", slug, "--workers", str(WORKERS)], course.root)
 
 
+def grade_plain(course: Course, slug: str) -> None:
+    run([sys.executable, "-c", PLAIN.format(slug=slug, workers=WORKERS)], course.root)
+
+
 def make_otter(course: Course, slug: str) -> None:
     """Write the exercise's tests as otter's own kind of test files; partial points become all or nothing."""
     source = json.loads(course.source(slug).read_bytes())
@@ -121,5 +134,6 @@ def otter_score(course: Course, slug: str, student: str) -> float:
 GRADERS = (
     Grader("stock nbgrader", grade_stock, gradebook_score, make_stock),
     Grader("otter-grader", grade_otter, otter_score, make_otter, needs="otter"),
+    Grader("coursekit, plain", grade_plain, gradebook_score),
     Grader("coursekit grade", grade_ours, gradebook_score),
 )

@@ -18,9 +18,10 @@ from coursekit.grading.pipeline import Options, grade_assignment
 # Stage -> the functions that it consists of, by where the pipeline looks them up.
 STAGES = {
     "intake and rebuild": [(session, "read_submission"), (session, "parse_answers"), (session, "rebuild")],
-    "kernel's start": [(run, "_started"), (run, "_trusted_side")],
+    "kernel's start": [(run, "_start"), (run, "_trusted_side")],
     "cells and tests": [(run, "_run_cells")],
-    "record": [(record.Recorder, "record"), (record.Recorder, "write_autograded")],
+    "kernel's end": [(run, "_end")],
+    "record": [(record.Recorder, name) for name in ("mark_changed_answers", "write_autograded", "record")],
     "feedback": [(feedback, "write_feedback")],
 }
 
