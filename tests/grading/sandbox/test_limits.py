@@ -2,6 +2,7 @@
 
 import pytest
 
+pytestmark = pytest.mark.slow  # seconds each, until what is exhausted is exhausted
 MIB = 2**20
 MANY = """
 import os, time

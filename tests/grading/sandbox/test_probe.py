@@ -65,6 +65,7 @@ def test_doctor_says_a_line_for_each_layer():
         assert what in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="Landlock and seccomp are Linux's")
 def test_without_namespaces_the_other_layers_hold(code_notebook, tmp_path):
     secret = tmp_path / "gradebook.db"
