@@ -77,7 +77,7 @@ def grade_sample(folder: str | Path, sample: SampleClass, *, workers: int = 2) -
     results: dict[tuple[str, str], Result] = {}
     for assignment in dict.fromkeys(entry.assignment for entry in entries):
         students = tuple(entry.student for entry in entries if entry.assignment == assignment)
-        graded = grade_assignment(course, assignment, options=Options(students, workers))
+        graded = grade_assignment(course, assignment, options=Options(students, workers, allow_unsandboxed=True))
         results |= {(assignment, result.student): result for result in graded}
     return [
         Outcome(
