@@ -75,9 +75,11 @@ def grade_sample(folder: str | Path, sample: SampleClass, *, workers: int = 2) -
     course = Course(Path(folder).expanduser().resolve())
     expected = _fill(course, sample, entries)
     results: dict[tuple[str, str], Result] = {}
+    # These submissions are ours, so a machine that refuses the sandbox may show the class all the same.
     for assignment in dict.fromkeys(entry.assignment for entry in entries):
         students = tuple(entry.student for entry in entries if entry.assignment == assignment)
-        graded = grade_assignment(course, assignment, options=Options(students, workers, allow_unsandboxed=True))
+        options = Options(students, workers, allow_unsandboxed=True)
+        graded = grade_assignment(course, assignment, options=options)
         results |= {(assignment, result.student): result for result in graded}
     return [
         Outcome(
