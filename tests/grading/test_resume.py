@@ -74,7 +74,7 @@ def test_a_killed_run_is_resumed_where_it_stopped(classroom, blow):
 
 @pytest.mark.slow
 def test_a_run_killed_at_twenty_random_moments_loses_no_grade_and_gives_none_twice(classroom, tmp_path):
-    course, students = classroom.course, [f"s{number:02}" for number in range(60)]
+    course, students = classroom.course, [f"s{number:02}" for number in range(80)]
     for student in students:
         classroom.hand_in(student)
     classroom.grade("s00", executor=Remembering(tmp_path))
@@ -97,4 +97,4 @@ def test_a_run_killed_at_twenty_random_moments_loses_no_grade_and_gives_none_twi
     assert all(course.feedback(student, "toy_adding").is_file() for student in students)
     with closing(sqlite3.connect(course.gradebook)) as connection:
         counts = connection.execute("SELECT count(*), count(DISTINCT student_id) FROM submitted_assignment")
-        assert counts.fetchone() == (60, 60)
+        assert counts.fetchone() == (80, 80)
