@@ -94,7 +94,8 @@ class Range:
         return done.stdout.decode()
 
     def _called(self) -> list[str]:
-        called, self.callers = self.callers, []
+        called = list(self.callers)
+        self.callers.clear()  # the listener's own list: a new one it would not know
         return called
 
 

@@ -43,6 +43,7 @@ FEW = (
     "daemon_by_two_forks",
     "tests_in_the_gradebook",
     "grades_of_everybody",
+    "secrets_sent_by_a_child",
     "hard_exit",
     "errors_are_dropped",
     "second_copies_of_tests",
