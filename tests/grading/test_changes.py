@@ -68,14 +68,15 @@ def test_another_submission_and_another_pipeline_are_told_apart(graded, monkeypa
     assert (changed(graded)["ada"].before, changed(graded)["ada"].now) == (3, 6)
 
 
-def test_an_answer_that_depends_on_chance_is_said_to(classroom, tmp_path):
-    flag = tmp_path / "flag"
-    wrong = f"import os\nwrong = os.path.exists({str(flag)!r})\n"
-    answer = wrong + "def add(left, right):\n    return left + right + wrong"
-    classroom.hand_in("eve", add=answer)
+def test_an_answer_that_depends_on_chance_is_said_to(classroom):
+    # The sandbox leaves it nothing but chance to depend on: right or wrong, as a coin falls in each run.
+    coin = "import os\nwrong = os.urandom(1)[0] % 2\n"
+    classroom.hand_in("eve", add=coin + "def add(left, right):\n    return left + right + wrong")
     classroom.grade()
-    flag.touch()
-    classroom.grade(force=True)
+    for _ in range(40):
+        classroom.grade(force=True)
+        if "eve" in changed(classroom):
+            break
     assert "not deterministic" in changed(classroom)["eve"].why
 
 
