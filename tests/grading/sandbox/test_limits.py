@@ -6,9 +6,9 @@ pytestmark = pytest.mark.slow  # seconds each, until what is exhausted is exhaus
 MIB = 2**20
 MANY = """
 import os, time
-for _ in range(4):
+for _ in range(8):
     if os.fork() == 0:
-        block = bytearray(os.urandom(1) * (150 * 2**20))
+        block = os.urandom(1) * (80 * 2**20)  # within the bound of one process, whatever it has loaded
         time.sleep(20)
         os._exit(0)
 time.sleep(20)
