@@ -1,6 +1,6 @@
 """How long until N processes have done one all-reduce, and who does it at all after OpenMP has worked before?
 
-    python benchmarks/launch.py --json launch.json
+    python benchmarks/launch.py
 
 Every way of starting runs the same job, from a parent that has imported torch (but torchrun, which is a
 command): join a gloo process group, compute a little on two threads, add up the ranks, end. A way that
@@ -174,7 +174,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--world-sizes", type=int, nargs="+", default=[2, 4])
     parser.add_argument("--runs", type=int, default=6, help="runs of each way; the first is told apart")
-    parser.add_argument("--json", type=Path, help="where to write the figures")
+    parser.add_argument("--json", type=Path, default=Path("build/benchmarks/launch.json"), help="the figures")
     options = parser.parse_args()
     print(f"{'way':<28} {'ranks':>5} {'openmp':>7} {'outcome':>7} {'first s':>8} {'later s':>8}   range")
     rows = []
@@ -184,8 +184,8 @@ def main() -> None:
                 rows.append(measure(name, world_size, runs=options.runs, openmp=openmp))
                 show(rows[-1])
     machine = {"cpus": os.cpu_count(), "system": platform.platform(), "torch": torch.__version__}
-    if options.json:
-        options.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
