@@ -15,6 +15,8 @@ from torch.nn.parallel import DistributedDataParallel
 from coursekit.errors import InputError
 from coursekit.units import MiB
 
+from ._process_group import require_process_group
+
 Batch = TypeVar("Batch")
 Group = dist.ProcessGroup | None
 
@@ -69,7 +71,7 @@ def broadcast_parameters(model: nn.Module, group: Group = None) -> None:
 
     Averaged gradients keep equal models equal; they do not make unequal ones so. One broadcast a tensor.
     """
-    _require_process_group()
+    require_process_group()
     for tensor in (*model.parameters(), *model.buffers()):
         with _Contiguous(tensor) as flat:
             dist.broadcast(flat, group=group, group_src=0)
@@ -153,7 +155,7 @@ def replicate(model: nn.Module, **ddp_options: Any) -> DistributedDataParallel:
         ddp_options: of `DistributedDataParallel`; they come before what is added.
     Raises: InputError for a model spread over devices without `device_ids`, or without a process group.
     """
-    _require_process_group()
+    require_process_group()
     devices = {parameter.device for parameter in model.parameters()}
     if len(devices) == 1 and (device := devices.pop()).type != "cpu":
         ddp_options.setdefault("device_ids", [device])
@@ -164,7 +166,7 @@ def replicate(model: nn.Module, **ddp_options: Any) -> DistributedDataParallel:
 
 def _weight(num_valid: int | None, group: Group, model: nn.Module) -> float:
     """Return what this rank's gradients are multiplied by before they are summed."""
-    _require_process_group()
+    require_process_group()
     if num_valid is None:
         return 1.0 / dist.get_world_size(group)
     if num_valid < 0:
@@ -220,14 +222,6 @@ class _Contiguous:
     def __exit__(self, *_: object) -> None:
         if self.stand_in is not self.tensor:
             self.tensor.copy_(self.stand_in)
-
-
-def _require_process_group() -> None:
-    if not dist.is_initialized():
-        raise InputError(
-            "there is no process group",
-            fix="call this in a function run by coursekit.parallel.launch, or start the script with torchrun",
-        )
 
 
 def _tensors(batch: Any) -> Iterator[Tensor]:

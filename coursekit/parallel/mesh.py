@@ -9,6 +9,7 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from coursekit.errors import InputError
+from coursekit.parallel._process_group import require_process_group
 
 MESH_AXES = ("pp", "dp", "cp", "ep", "tp")
 """Axes of a mesh from `make_mesh`, outermost first: ranks that differ in the last alone are neighbours."""
@@ -50,11 +51,7 @@ def make_mesh(
     Source: Narayanan et al. 2021, Efficient large-scale language model training on GPU clusters, section 3
         (https://arxiv.org/abs/2104.04473).
     """
-    if not dist.is_initialized():
-        raise InputError(
-            "there is no process group",
-            fix="call this in a function run by coursekit.parallel.launch, or start the script with torchrun",
-        )
+    require_process_group()
     sizes = _fill({"pp": pp, "dp": dp, "cp": cp, "ep": ep, "tp": tp}, dist.get_world_size())
     device_type = device_type or _device_type()
     return init_device_mesh(device_type, tuple(sizes.values()), mesh_dim_names=MESH_AXES)

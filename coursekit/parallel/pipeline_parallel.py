@@ -14,7 +14,7 @@ from torch.distributed.pipelining import PipelineStage
 
 from coursekit.errors import InputError
 
-from .data_parallel import _require_process_group as require_process_group
+from ._process_group import require_process_group
 from .spans import Span
 
 Group = dist.ProcessGroup | None

@@ -18,7 +18,7 @@ from torch.distributed.tensor import DTensor
 
 from coursekit.errors import InputError
 
-from .data_parallel import _require_process_group as require_process_group
+from ._process_group import require_process_group
 
 Group = dist.ProcessGroup | None
 
