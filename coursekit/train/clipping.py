@@ -37,7 +37,6 @@ def clip_gradients_naive(parameters: Iterable[Tensor], max_norm: float) -> float
     return norm
 
 
-@torch.no_grad()
 def clip_gradients(
     parameters: Parameters,
     max_norm: float,
@@ -74,7 +73,7 @@ def clip_gradients(
         raise InputError("nothing is left after clipping", expected="max_norm > 0", got=max_norm)
     if not isinstance(parameters, (nn.Module, torch.optim.Optimizer, Tensor)):
         parameters = list(parameters)  # an iterator could be read only once
-    by_mesh = _by_mesh(_parameters(parameters))
+    by_mesh = _by_mesh(_parameters(parameters))  # torch's functions below turn autograd off themselves
     norm = _total_norm(by_mesh, pp_group)
     if error_if_nonfinite and not torch.isfinite(norm):
         raise _nonfinite_error(parameters, norm)
@@ -106,12 +105,13 @@ def _parameters(parameters: Parameters) -> Iterable[Tensor]:
 
 def _by_mesh(parameters: Iterable[Tensor]) -> list[list[Tensor]]:
     """Return the parameters by the mesh they are sharded on: torch's joined kernels take one."""
+    with_gradient = [parameter for parameter in parameters if parameter.grad is not None]
+    meshes = [p.grad.device_mesh if isinstance(p.grad, DTensor) else None for p in with_gradient]
+    if not any(meshes):  # the usual case, without the cost of sorting
+        return [with_gradient] if with_gradient else []
     members: dict[object, list[Tensor]] = {}
-    for parameter in parameters:
-        gradient = parameter.grad
-        if gradient is not None:
-            mesh = gradient.device_mesh if isinstance(gradient, DTensor) else None
-            members.setdefault(mesh, []).append(parameter)
+    for mesh, parameter in zip(meshes, with_gradient, strict=True):
+        members.setdefault(mesh, []).append(parameter)
     return list(members.values())
 
 

@@ -83,24 +83,28 @@ def accumulate_gradients(
     """
     several = isinstance(num_valid, Mapping)
     counts = _checked_counts(dict(num_valid) if several else {"": num_valid})
-    totals: list[Tensor] = []
-    # `mark_last` written out, and maps for comprehensions: a tiny model's step shows each microsecond.
+    total: Any = None
+    # `mark_last` written out, and no list where there is one loss: a tiny model's step shows each microsecond.
     iterator = iter(micro_batches)
     micro_batch = next(iterator, _END)
     while micro_batch is not _END:
         following = next(iterator, _END)
         # DDP reads the switch in *forward*: it belongs inside. Where nothing is switched, nothing is paid.
         with _NOTHING if module is None else gradient_sync(module, enabled=following is _END):
-            parts = _mean_parts(loss_sum(micro_batch), counts)
-            loss = parts[0] if len(parts) == 1 else functools.reduce(operator.add, parts)
-            backward(loss * dp_size if dp_size != 1 else loss)
+            sums = loss_sum(micro_batch)
+            mean = _means(sums, counts) if several else _mean(sums, num_valid)
+            loss = functools.reduce(operator.add, mean) if several else mean
+            backward(loss if dp_size == 1 else loss * dp_size)
         # Detached: a running sum with its graph would keep every micro-batch's activations alive.
-        detached = map(Tensor.detach, parts)
-        totals = list(map(operator.add, totals, detached) if totals else detached)
+        detached = [part.detach() for part in mean] if several else mean.detach()
+        if total is None:
+            total = detached
+        else:
+            total = list(map(operator.add, total, detached)) if several else total + detached
         micro_batch = following
-    if not totals:
+    if total is None:
         raise InputError("nothing to accumulate", expected="at least one micro-batch", got=0)
-    return dict(zip(counts, totals, strict=True)) if several else totals[0]
+    return dict(zip(counts, total, strict=True)) if several else total
 
 
 @contextlib.contextmanager
@@ -237,19 +241,17 @@ def _checked_counts(counts: dict[str, Any]) -> dict[str, Any]:
     return counts
 
 
-def _mean_parts(sums: Tensor | Named, counts: dict[str, Any]) -> list[Tensor]:
+def _means(sums: Tensor | Named, counts: dict[str, Any]) -> list[Tensor]:
     """Return S_k / Σn of each loss, in the order of the counts."""
-    if isinstance(sums, Tensor) and "" in counts:
-        return [_mean(sums, counts[""])]
-    named = {"": sums} if isinstance(sums, Tensor) else dict(sums)
-    if named.keys() != counts.keys():
-        names = [sorted(name or "(one loss)" for name in x) for x in (counts, named)]
-        raise InputError("losses and counts differ in their names", expected=names[0], got=names[1])
-    return [_mean(named[name], count) for name, count in counts.items()]
+    if isinstance(sums, Tensor) or sums.keys() != counts.keys():
+        raise _differ_in_names(counts, sums)
+    return [_mean(sums[name], count) for name, count in counts.items()]
 
 
 def _mean(loss_sum: Tensor, count: Any) -> Tensor:
-    if loss_sum.dim() > 0:
+    if not isinstance(loss_sum, Tensor):
+        raise _differ_in_names({"": count}, loss_sum)
+    if loss_sum.dim():
         raise InputError(
             "a loss is not a scalar",
             expected="the sum over valid items, shape ()",
@@ -257,6 +259,12 @@ def _mean(loss_sum: Tensor, count: Any) -> Tensor:
             fix="use reduction='sum'",
         )
     return loss_sum / count
+
+
+def _differ_in_names(counts: Named, sums: Tensor | Named) -> InputError:
+    one, names = "(one loss)", [{"": None} if isinstance(x, Tensor) else x for x in (counts, sums)]
+    expected, got = (sorted(name or one for name in x) for x in names)
+    return InputError("losses and counts differ in their names", expected=expected, got=got)
 
 
 def _check_rows(tensors: list[Tensor]) -> None:

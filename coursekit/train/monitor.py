@@ -100,7 +100,8 @@ class Monitor:
                 (a graph of `torch.compile` that reuses its outputs does: give it a `.clone()`).
         Raises: InputError if a value has more than one element.
         """
-        self._finish_reading()
+        if self._unread is not None:
+            self._finish_reading()
         self._window.append((step, num_tokens, values))
         if len(self._window) >= self._every:
             self._end_window()
@@ -128,14 +129,14 @@ class Monitor:
         window, self._window = self._window, []
         now = time.perf_counter()
         seconds, self._window_start = now - self._window_start, now
-        phases, numbers = self._timer.take(), _start_reading_window(window)
+        # Without detectors only the last step's figures are told, so only they are read.
+        figures = _start_reading_figures(window if self._detectors else window[-1:])
+        phases, tokens = self._timer.take(), _start_reading_values([tokens for _, tokens, _ in window])
 
         def finish() -> None:
-            num_tokens = 0.0
-            for step, step_tokens, values in numbers():
-                num_tokens += step_tokens
+            for step, values in figures():
                 self._look(step, values)
-            record = {"step": step, **values, **self._rates(num_tokens, seconds)}
+            record = {"step": step, **values, **self._rates(sum(tokens()), seconds)}
             record |= {f"{name}_seconds": total / len(window) for name, total in phases().items()}
             record |= {"step_seconds": seconds / len(window)}
             for sink in self._sinks:
@@ -167,28 +168,32 @@ class Monitor:
                     sink.say(step, str(finding))
 
 
-def _start_reading_window(window: _Window) -> Callable[[], list[tuple[int, float, dict[str, float]]]]:
-    """Return a function that gives the window with numbers in the place of tensors."""
-    tensors = []
-    for step, num_tokens, values in window:
-        for name, value in (("num_tokens", num_tokens), *values.items()):
-            if isinstance(value, Tensor):
-                if value.dim() and value.numel() != 1:
-                    raise InputError(
-                        f"{name} of step {step} is no figure", expected="one element", got=tuple(value.shape)
-                    )
-                tensors.append(value)
+def _start_reading_figures(window: _Window) -> Callable[[], list[tuple[int, dict[str, float]]]]:
+    """Return a function that gives each step and its figures, with numbers in the place of tensors."""
+    for step, _, values in window:
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.dim() and value.numel() != 1:
+                raise InputError(
+                    f"{name} of step {step} is no figure", expected="one element", got=tuple(value.shape)
+                )
+    read = _start_reading_values([value for _, _, values in window for value in values.values()])
+
+    def figures() -> list[tuple[int, dict[str, float]]]:
+        numbers = iter(read())  # of all steps in a row: each takes as many as it has names
+        return [(step, dict(zip(values, numbers, strict=False))) for step, _, values in window]
+
+    return figures
+
+
+def _start_reading_values(values: Sequence[Value]) -> Callable[[], Sequence[float]]:
+    """Return a function that gives the values, with numbers in the place of tensors."""
+    tensors = [value for value in values if isinstance(value, Tensor)]
+    if not tensors:
+        return lambda: values
     read = start_reading(tensors)
 
-    def numbers() -> list[tuple[int, float, dict[str, float]]]:
+    def numbers() -> list[float]:
         of_tensors = iter(read())
-
-        def number(value: Any) -> float:
-            return next(of_tensors) if isinstance(value, Tensor) else value
-
-        return [
-            (step, number(tokens), {n: number(v) for n, v in values.items()})
-            for step, tokens, values in window
-        ]
+        return [next(of_tensors) if isinstance(value, Tensor) else value for value in values]
 
     return numbers

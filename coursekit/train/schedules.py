@@ -205,18 +205,22 @@ def set_lr(optimizer: torch.optim.Optimizer, multiplier: float) -> list[float]:
     >>> set_lr(optimizer, 0.5)
     [0.5, 0.25]
     """
-    if not (multiplier >= 0 and math.isfinite(multiplier)):
+    if not 0 <= multiplier < math.inf:
         raise InputError(
             "no learning rate comes of this", expected="a finite multiplier >= 0", got=multiplier
         )
+    lrs = []
     for group in optimizer.param_groups:
-        if isinstance(group["lr"], Tensor):
+        lr = group["lr"]
+        if isinstance(lr, Tensor):
             # A copy: the tensor itself is filled below.
-            group.setdefault("initial_lr", group["lr"].detach().clone())
-            group["lr"].fill_(group["initial_lr"] * multiplier)
+            peak = group.setdefault("initial_lr", lr.detach().clone())
+            lr.fill_(peak * multiplier)
         else:
-            group["lr"] = group.setdefault("initial_lr", group["lr"]) * multiplier
-    return [float(group["initial_lr"]) * multiplier for group in optimizer.param_groups]
+            peak = group.setdefault("initial_lr", lr)
+            group["lr"] = peak * multiplier
+        lrs.append(float(peak) * multiplier)
+    return lrs
 
 
 def _warmup(step: int, warmup_steps: int) -> float:
