@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -21,10 +21,13 @@ class LiveTensors:
     """Bytes alive right now."""
     peak_bytes: int = 0
     """Most bytes that were alive at the same time."""
+    timeline_bytes: list[int] = field(default_factory=lambda: [0], repr=False)
+    """`live_bytes` after each storage that was made or dropped, in order; starts at 0."""
 
     def _add(self, num_bytes: int) -> None:
         self.live_bytes += num_bytes
         self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+        self.timeline_bytes.append(self.live_bytes)
 
 
 @contextlib.contextmanager
@@ -67,7 +70,7 @@ class _CountStorages(TorchDispatchMode):
 
     def _forget(self, key: int, num_bytes: int) -> None:
         self.counted.remove(key)
-        self.live.live_bytes -= num_bytes
+        self.live._add(-num_bytes)
 
 
 def _storages(tree: Any) -> list[Any]:

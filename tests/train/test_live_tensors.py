@@ -50,3 +50,12 @@ def test_nothing_is_counted_after_the_block_but_release():
     assert live.live_bytes == 400
     del made
     assert (live.live_bytes, live.peak_bytes) == (0, 400)
+
+
+def test_the_timeline_has_each_storage_made_and_dropped_in_order():
+    with measure_live_tensors() as live:
+        first = torch.ones(2)
+        second = torch.ones(1)
+        del first
+    assert live.timeline_bytes == [0, 8, 12, 4]
+    assert second.sum() == 1
