@@ -123,19 +123,20 @@ class SandboxProvisioner(LocalProvisioner):
                 shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def use_sandbox(manager: Any, policy: Policy, *, folder: Path) -> None:
+def use_sandbox(manager: Any, policy: Policy, *, folder: Path | None = None) -> None:
     """Make a kernel manager, before it starts its kernel, start it as a fork in the policy's sandbox.
 
     Args:
         manager: a `jupyter_client` kernel manager.
         policy: layers and bounds.
-        folder: made for the kernel's sockets, and removed when it is cleaned up; its path must be short.
+        folder: made for the kernel's sockets, and removed when it is cleaned up; its path must be short. By
+            default one of its own.
 
     Raises: NoSuchKernel if the manager's kernel is not installed.
     """
     # Not through the kernelspec's metadata: the entry point is found only where coursekit is installed anew.
     manager.provisioner = SandboxProvisioner(
-        kernel_spec=manager.kernel_spec, parent=manager, policy=policy.to_json(), folder=str(folder)
+        kernel_spec=manager.kernel_spec, parent=manager, policy=policy.to_json(), folder=str(folder or "")
     )
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import os
 import tempfile
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from coursekit.errors import require
 
@@ -24,11 +25,20 @@ def run_notebook(
     cwd: Path | str,
     cell_seconds: float = CELL_SECONDS,
     kernel_name: str = "python3",
+    prepare: Callable[[Any], object] | None = None,
 ) -> NotebookNode:
     """Return an executed copy of a notebook; errors stand in its outputs, old outputs are dropped first.
 
     A cell that takes longer than `cell_seconds` is interrupted and the rest still runs. A kernel that
     dies leaves the cells after it without an execution count.
+
+    Args:
+        notebook: what to run.
+        cwd: the kernel's working directory.
+        cell_seconds: how long a cell may run.
+        kernel_name: which kernel.
+        prepare: called with the kernel's `jupyter_client` manager before it starts the kernel, to have it
+            started in another way, as a fork for instance.
     """
     nbclient = require("nbclient", extra="notebooks")
     from jupyter_client.manager import AsyncKernelManager
@@ -36,12 +46,15 @@ def run_notebook(
     copy = without_outputs(notebook)
     finished: set[int] = set()
     sockets = tempfile.TemporaryDirectory(prefix="ck-", ignore_cleanup_errors=True)
+    # Files instead of TCP ports: no two kernels, nor a rank of `launch`, can be given the same one.
+    manager = AsyncKernelManager(
+        kernel_name=kernel_name, transport="ipc", connection_file=os.path.join(sockets.name, "k.json")
+    )
+    if prepare is not None:
+        prepare(manager)
     client = nbclient.NotebookClient(
         copy,
-        # Files instead of TCP ports: no two kernels, nor a rank of `launch`, can be given the same one.
-        km=AsyncKernelManager(
-            kernel_name=kernel_name, transport="ipc", connection_file=os.path.join(sockets.name, "k.json")
-        ),
+        km=manager,
         timeout=math.ceil(cell_seconds),  # nbclient takes whole seconds only
         interrupt_on_timeout=True,
         error_on_timeout={"ename": "CellTimeoutError", "evalue": "", "traceback": []},

@@ -1,4 +1,8 @@
-"""The exercises of the checkout and their recorded answers, for `test_exercises.py`."""
+"""The exercises of the checkout and their recorded answers, for `test_exercises.py`.
+
+A kernel that has to import torch or TensorFlow first takes seconds; here each is a fork of a template that
+has, one template a framework and test process, as in `coursekit grade`.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from coursekit.grading.provisioner import use_sandbox
+from coursekit.grading.sandbox.policy import Policy, modules_for
+from coursekit.grading.sandbox.probe import probe
 from coursekit.notebooks.answers import read_answer
 from coursekit.notebooks.build import find_sources, instructor_notebook
 from coursekit.notebooks.source import read_source
@@ -36,6 +43,34 @@ def instructor(slug):
 def answers(slug):
     """The recorded answers of the exercise, by name."""
     return {path.stem: read_answer(path) for path in _answer_paths(slug)}
+
+
+@pytest.fixture
+def boxed(slug):
+    """The policy that grading runs the exercise with; without a sandbox where it could not run in one."""
+    protection = probe()
+    # Without a network of its own a box has no sockets at all, and exercises start processes that need some.
+    return protection.policy(preload=_modules(slug)) if "network" in protection.granted else _forked(slug)
+
+
+@pytest.fixture
+def as_fork(slug):
+    """Makes a kernel manager start its kernel as a fork, for `run_notebook`."""
+    return functools.partial(use_sandbox, policy=_forked(slug))
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    """Kernels beside each other that each take every core slow each other down."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+def _forked(slug):
+    return Policy(preload=_modules(slug))
+
+
+def _modules(slug):
+    return modules_for("\n".join(cell.source for cell in _instructor(slug).cells if cell.cell_type == "code"))
 
 
 @functools.cache

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 
 import nbformat
+import pytest
 
 from coursekit.grading.check import score_cells
 from coursekit.grading.run import Job, Limits
@@ -28,24 +29,30 @@ from coursekit.notebooks.watch import watched_notebook
 CELL_SECONDS = 60.0
 
 
-def run(notebook, cwd):
-    return run_notebook(block_forbidden(notebook)[0], cwd=cwd, cell_seconds=CELL_SECONDS)
-
-
-def graded(notebook, instructor):
-    """Run as `coursekit grade` does; return the scores of the test cells and all messages."""
-    cells = [*instructor.cells, *student_notebook(instructor).cells]
-    job = Job(
-        json.dumps(block_forbidden(notebook)[0]).encode(),
-        limits=Limits(cell_seconds=CELL_SECONDS),
-        environment={"OMP_NUM_THREADS": "1"},
-        student_names=solution_names(cell.source for cell in cells if is_solution_code(cell)),
+@pytest.fixture
+def run(as_fork, tmp_path):
+    """Runs a notebook as a learner does, all in one kernel."""
+    return lambda notebook: run_notebook(
+        block_forbidden(notebook)[0], cwd=tmp_path, cell_seconds=CELL_SECONDS, prepare=as_fork
     )
-    done = run_graded(job)
-    executed = nbformat.reads(done.notebook.decode(), as_version=4)
-    scores = score_cells(executed, done.states)
-    said = messages(executed) | {cell.grade_id: cell.message for cell in scores if cell.message}
-    return {cell.grade_id: cell.score for cell in scores if cell.status != "manual"}, said
+
+
+@pytest.fixture
+def graded(boxed, instructor):
+    """Runs a notebook as `coursekit grade` does; returns the scores of the test cells and all messages."""
+    cells = [*instructor.cells, *student_notebook(instructor).cells]
+    names = solution_names(cell.source for cell in cells if is_solution_code(cell))
+    limits = Limits(cell_seconds=CELL_SECONDS)
+
+    def run_and_score(notebook):
+        data = json.dumps(block_forbidden(notebook)[0]).encode()
+        done = run_graded(Job(data, limits=limits, student_names=names, sandbox=boxed))
+        executed = nbformat.reads(done.notebook.decode(), as_version=4)
+        scores = score_cells(executed, done.states)
+        said = messages(executed) | {cell.grade_id: cell.message for cell in scores if cell.message}
+        return {cell.grade_id: cell.score for cell in scores if cell.status != "manual"}, said
+
+    return run_and_score
 
 
 def auto_scores(executed):
@@ -87,46 +94,46 @@ def test_the_reference_uses_nothing_that_the_exercise_forbids(instructor):
     assert find_forbidden(instructor) == []
 
 
-def test_the_reference_gets_full_marks(exercise, instructor, tmp_path):
-    executed = run(instructor, tmp_path)
+def test_the_reference_gets_full_marks(exercise, instructor, run):
+    executed = run(instructor)
     assert auto_scores(executed) == full_scores(exercise), messages(executed)
 
 
-def test_the_reference_gets_full_marks_where_the_tests_run_apart(exercise, instructor):
-    scores, said = graded(instructor, instructor)
+def test_the_reference_gets_full_marks_where_the_tests_run_apart(exercise, instructor, graded):
+    scores, said = graded(instructor)
     assert scores == full_scores(exercise), said
 
 
-def test_the_tests_call_the_reference_with_plain_data_and_get_plain_data(exercise, instructor, tmp_path):
-    executed = run(watched_notebook(instructor), tmp_path)
+def test_the_tests_call_the_reference_with_plain_data_and_get_plain_data(exercise, instructor, run):
+    executed = run(watched_notebook(instructor))
     assert auto_scores(executed) == full_scores(exercise), messages(executed)
 
 
-def test_the_stub_gets_nothing(exercise, instructor, tmp_path):
+def test_the_stub_gets_nothing(exercise, instructor, run, graded):
     stubs = {
         grading_words(cell)["grade_id"]: cell.source
         for cell in student_notebook(instructor).cells
         if is_solution_code(cell)
     }
     notebook, none = with_answers(instructor, stubs), dict.fromkeys(full_scores(exercise), 0)
-    assert auto_scores(run(notebook, tmp_path)) == none
-    scores, said = graded(notebook, instructor)
+    assert auto_scores(run(notebook)) == none
+    scores, said = graded(notebook)
     assert scores == none
     assert [said[name] for name in none if "not written yet" not in said[name]] == []
 
 
-def test_the_recorded_answer_scores_what_its_header_says(exercise, instructor, answer):
-    scores, said = graded(with_answers(instructor, answer.cells), instructor)
+def test_the_recorded_answer_scores_what_its_header_says(exercise, instructor, answer, graded):
+    scores, said = graded(with_answers(instructor, answer.cells))
     assert scores == expected_scores(answer, full_scores(exercise)), said
 
 
 def test_the_recorded_answer_scores_the_same_in_a_learners_notebook(
-    exercise, instructor, answer, answers, tmp_path
+    exercise, instructor, answer, answers, run
 ):
     wrong = sorted(name for name, other in answers.items() if other.scores and name != "crashes")
     if answer.path.stem not in ("warns", "crashes", *wrong[:2]):
         return  # the others are graded only: one kernel an answer is enough
-    executed = run(with_answers(instructor, answer.cells), tmp_path)
+    executed = run(with_answers(instructor, answer.cells))
     assert auto_scores(executed) == expected_scores(answer, full_scores(exercise)), messages(executed)
     outputs = [output for cell in executed.cells if cell.cell_type == "code" for output in cell.outputs]
     if answer.path.stem == "warns":
