@@ -84,7 +84,7 @@ def accumulate_gradients(
     several = isinstance(num_valid, Mapping)
     counts = _checked_counts(dict(num_valid) if several else {"": num_valid})
     total: Any = None
-    # `mark_last` written out, and no list where there is one loss: a tiny model's step shows each microsecond.
+    # `mark_last` written out, no list where there is one loss: a tiny model's step shows each microsecond.
     iterator = iter(micro_batches)
     micro_batch = next(iterator, _END)
     while micro_batch is not _END:
