@@ -3,6 +3,7 @@ from . import grading as grading
 from . import models as models
 from . import notebooks as notebooks
 from . import parallel as parallel
+from . import plan as plan
 from . import plots as plots
 from . import tf as tf
 from . import train as train

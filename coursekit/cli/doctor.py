@@ -9,13 +9,67 @@ import typer
 
 def doctor(
     grading: Annotated[bool, typer.Option("--grading", help="What keeps students' code in its box.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Say what this machine protects while students' code is graded; exit status 1 if not enough."""
+    """Say what this machine has for training and what to mend; exit status 1 if it is not enough."""
+    if grading:
+        _grading(as_json)
+    else:
+        _training(as_json)
+
+
+def _training(as_json: bool) -> None:
+    import dataclasses
+    import json
+
+    from coursekit.plan import check_machine, suggest_settings, this_machine
+
+    machine = this_machine()
+    checks, settings = check_machine(machine), suggest_settings(machine)
+    if as_json:
+        report = {
+            "machine": dataclasses.asdict(machine),
+            "checks": [dataclasses.asdict(check) for check in checks],
+            "settings": dataclasses.asdict(settings),
+        }
+        typer.echo(json.dumps(report, indent=1))
+    else:
+        _print(machine, checks, settings)
+    if any(check.verdict == "short" for check in checks):
+        raise typer.Exit(1)
+
+
+def _print(machine, checks, settings) -> None:
+    colours = {"ok": "green", "enough": "yellow", "short": "red"}
+    for check in checks:
+        lines = _lines(f"{check.topic}: {check.found}", indent=7)
+        lines += _lines(f"asks for {check.minimum}; better {check.recommended}", indent=7)
+        if check.mend:
+            lines += _lines(f"-> {check.mend}", indent=7)
+        mark = typer.style(f"{check.verdict:<7}", fg=colours[check.verdict])
+        typer.echo("\n".join([mark + lines[0][7:], *lines[1:]]))
+    for source in machine.bound_by:
+        typer.echo("\n".join(_lines(f"note: the {source} allows no more", indent=0)))
+    typer.echo("\nto begin with:")
+    for name, reason in settings.reasons.items():
+        typer.echo("\n".join(_lines(f"{name} {getattr(settings, name)}: {reason}", indent=2)))
+
+
+def _lines(text: str, *, indent: int) -> list[str]:
+    import shutil
+    import textwrap
+
+    width = min(shutil.get_terminal_size().columns, 100)
+    spaces = " " * indent
+    return textwrap.wrap(text, width, initial_indent=spaces, subsequent_indent=spaces)
+
+
+def _grading(as_json: bool) -> None:
     from coursekit.errors import InputError
     from coursekit.grading.sandbox.probe import PROTECTS, probe
 
-    if not grading:
-        raise InputError("nothing to look at", fix="run: coursekit doctor --grading")
+    if as_json:
+        raise InputError("no JSON of what protects grading", fix="leave out --json or --grading")
     protection = probe()
     for name, what in PROTECTS.items():
         why = protection.refused.get(name)

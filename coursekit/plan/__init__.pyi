@@ -1,0 +1,10 @@
+from .gpus import Gpu as Gpu
+from .gpus import TorchBuild as TorchBuild
+from .hardware import Machine as Machine
+from .hardware import this_machine as this_machine
+from .limits import Limit as Limit
+from .limits import read_limits as read_limits
+from .requirements import Check as Check
+from .requirements import check_machine as check_machine
+from .settings import Settings as Settings
+from .settings import suggest_settings as suggest_settings

@@ -1,0 +1,35 @@
+"""Settings to begin with, by machine."""
+
+import dataclasses
+
+import pytest
+
+from coursekit.plan import Gpu, suggest_settings
+from tests.plan.machines import CONTAINER, DESKTOP, MACBOOK, changed
+
+
+def test_threads_follow_the_quota_not_the_host():
+    assert suggest_settings(CONTAINER).threads == 2
+    assert suggest_settings(dataclasses.replace(CONTAINER, usable_processors=0.5)).threads == 1
+    assert suggest_settings(dataclasses.replace(CONTAINER, usable_processors=3.9)).threads == 3
+
+
+@pytest.mark.parametrize(
+    ("capability", "precision"), [((9, 0), "bf16"), ((8, 6), "bf16"), ((7, 5), "fp16"), ((6, 1), "fp32")]
+)
+def test_precision_follows_the_card(capability, precision):
+    card = Gpu("a card", 12 * 2**30, capability, "580.1")
+    settings = suggest_settings(changed(gpus=(card,)))
+    assert (settings.device, settings.precision) == ("cuda", precision)
+
+
+def test_without_a_gpu_that_torch_can_use_it_is_the_processor_in_fp32():
+    for machine in (CONTAINER, changed(torch=None)):
+        settings = suggest_settings(machine)
+        assert (settings.device, settings.precision) == ("cpu", "fp32")
+        assert settings.memory_bytes == machine.available_memory_bytes
+
+
+def test_memory_is_that_of_the_device():
+    assert suggest_settings(DESKTOP).memory_bytes == 12282 * 2**20
+    assert suggest_settings(MACBOOK).device == "mps"
