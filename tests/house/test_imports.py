@@ -147,7 +147,9 @@ def test_help_loads_nothing_heavy():
     assert loaded.isdisjoint(HEAVY | {"numpy"})
 
 
-@pytest.mark.parametrize("room", ["train", "parallel", "models", "notebooks", "grading", "tf", "plots"])
+@pytest.mark.parametrize(
+    "room", ["train", "parallel", "models", "notebooks", "grading", "tf", "plan", "plots"]
+)
 def test_naming_a_subpackage_loads_nothing_heavy(room):
     assert loaded_by(f"import coursekit; coursekit.{room}").isdisjoint(HEAVY)
 
