@@ -1,4 +1,8 @@
-"""Will it fit, how long, on what: memory, compute and communication before the run, and this machine."""
+"""Will it fit, how long, on what: memory, compute and communication before the run, and this machine.
+
+The formulas stand in `coursekit.formulas`; here they take a shape, a layout and a recipe, and answer with a
+breakdown that adds up.
+"""
 
 import lazy_loader
 

@@ -1,0 +1,90 @@
+"""Floating-point operations of a GPT: a multiplication and an addition are two."""
+
+from __future__ import annotations
+
+from coursekit.formulas.parameters import attention_parameters, feed_forward_parameters
+
+
+def forward_flops(
+    vocab_size: int,
+    d_model: int,
+    n_layers: int,
+    n_heads: int,
+    n_kv_heads: int,
+    d_ff: int,
+    activation: str,
+    n_experts: int,
+    experts_every: int,
+    top_k: int,
+    seq_len: int,
+) -> dict[str, float]:
+    """Return the operations of the matrix products of one token's forward pass, by part.
+
+        linear layers  2 a weight; of experts those of the k that are chosen
+        scores         2 d t for Q Kᵀ and 2 d t for the weights times V, a layer
+        head           2 v d
+
+    Embeddings are looked up, biases, norms and activation functions are not counted. The scores are
+    those of the full t × t square, as the convention has it, though a causal mask needs half.
+
+    Where:
+        seq_len: t; 0 leaves the scores out.
+        n_experts: E; 0 is a model without.
+    Source: Narayanan et al. 2021, appendix (https://arxiv.org/abs/2104.04473); Chowdhery et al. 2022,
+        appendix B (https://arxiv.org/abs/2204.02311).
+    """
+    sparse = 0
+    if n_experts > 0:
+        sparse = n_layers // experts_every
+    feed_forward = 2 * feed_forward_parameters(d_model, d_ff, activation, False, 1)
+    return {
+        "attention_projections": n_layers * 2 * attention_parameters(d_model, n_heads, n_kv_heads, False, 1),
+        "attention_scores": n_layers * 4 * d_model * seq_len,
+        "feed_forward": (n_layers - sparse) * feed_forward,
+        "experts": sparse * top_k * feed_forward,
+        "routers": sparse * 2 * d_model * n_experts,
+        "head": 2 * vocab_size * d_model,
+    }
+
+
+def recomputed_flops(parts_in_layers: float, attention_scores: float, checkpointing: str) -> float:
+    """Return the operations a token that checkpointing does a second time.
+
+    Where:
+        parts_in_layers: of the forward pass, all layers, without the head.
+        attention_scores: those of them that "selective" computes again.
+        checkpointing: "none", "selective" or "full".
+    Source: Korthikanti et al. 2022, appendix A (https://arxiv.org/abs/2205.05198).
+    """
+    if checkpointing == "full":
+        return parts_in_layers
+    if checkpointing == "selective":
+        return attention_scores
+    return 0.0
+
+
+def training_flops(num_params: float, num_tokens: float) -> float:
+    """Return 6 N D: two operations a parameter and token forward, four backward.
+
+    Where:
+        num_params: N; of a mixture of experts those that a token uses.
+        num_tokens: D.
+    Source: Kaplan et al. 2020, section 2.1 (https://arxiv.org/abs/2001.08361).
+    """
+    return 6 * num_params * num_tokens
+
+
+def palm_flops_per_token(
+    num_params: float, n_layers: int, n_heads: int, head_dim: int, seq_len: int
+) -> float:
+    """Return 6 N + 12 L H Q T, the operations a token by which PaLM defines MFU.
+
+    Where:
+        num_params: N, all of them, embeddings as well.
+        n_layers: L.
+        n_heads: H.
+        head_dim: Q.
+        seq_len: T; 0 leaves self-attention out.
+    Source: Chowdhery et al. 2022, appendix B (https://arxiv.org/abs/2204.02311).
+    """
+    return 6 * num_params + 12 * n_layers * n_heads * head_dim * seq_len

@@ -1,0 +1,149 @@
+"""Numbers of parameters of a GPT, whole or on one rank of a layout."""
+
+from __future__ import annotations
+
+import math
+
+
+def linear_parameters(d_in: int, d_out: int, bias: bool) -> int:
+    """Return the parameters of a linear layer: d_in · d_out, and with a bias d_out more."""
+    if bias:
+        return d_in * d_out + d_out
+    return d_in * d_out
+
+
+def column_parallel_parameters(d_in: int, d_out: int, bias: bool, tp_size: int) -> int:
+    """Return a rank's parameters of a linear layer whose outputs are divided: weight and bias both are."""
+    return linear_parameters(d_in, d_out // tp_size, bias)
+
+
+def row_parallel_parameters(d_in: int, d_out: int, bias: bool, tp_size: int) -> int:
+    """Return a rank's parameters of a linear layer whose inputs are divided: the bias is on every rank."""
+    return linear_parameters(d_in // tp_size, d_out, bias)
+
+
+def norm_parameters(d_model: int, norm: str, bias: bool) -> int:
+    """Return the parameters of a norm: d gains, and for a layer norm with bias d shifts."""
+    if norm == "layernorm" and bias:
+        return 2 * d_model
+    return d_model
+
+
+def attention_parameters(d_model: int, n_heads: int, n_kv_heads: int, bias: bool, tp_size: int) -> int:
+    """Return a rank's parameters of one attention layer: q, k, v column-parallel, o row-parallel.
+
+    d (2 h k + 2 n_kv_heads k) weights on one rank, where k = d / h.
+    """
+    kv_width = n_kv_heads * (d_model // n_heads)
+    query = column_parallel_parameters(d_model, d_model, bias, tp_size)
+    key_or_value = column_parallel_parameters(d_model, kv_width, bias, tp_size)
+    output = row_parallel_parameters(d_model, d_model, bias, tp_size)
+    return query + 2 * key_or_value + output
+
+
+def feed_forward_parameters(d_model: int, d_ff: int, activation: str, bias: bool, tp_size: int) -> int:
+    """Return a rank's parameters of one feed-forward layer: on one rank 2 d d_ff weights, for swiglu 3."""
+    up = column_parallel_parameters(d_model, d_ff, bias, tp_size)
+    down = row_parallel_parameters(d_ff, d_model, bias, tp_size)
+    if activation == "swiglu":
+        return 2 * up + down
+    return up + down
+
+
+def vocabulary_rows(vocab_size: int, tp_size: int) -> int:
+    """Return the rows of the embedding on a rank. The vocabulary is padded until it divides."""
+    return math.ceil(vocab_size / tp_size)
+
+
+def layers_on_stage(n_layers: int, pp_size: int, stage: int) -> int:
+    """Return the layers of a pipeline stage, as equal as can be.
+
+    Where they do not divide, the first and the last stage, which have embeddings and head as well, are the
+    last to get one more: Llama 3 405B has 126 layers on 16 stages, 7 on these two and 8 on all others.
+
+    Source: Grattafiori et al. 2024, section 3.3.2 (https://arxiv.org/abs/2407.21783).
+    """
+    left = n_layers % pp_size
+    place = stage  # in the order of getting one more: stages 1, 2, ..., the last, and then 0
+    if stage == 0:
+        place = pp_size
+    if place <= left:
+        return n_layers // pp_size + 1
+    return n_layers // pp_size
+
+
+def expert_layers_on_stage(num_layers: int, n_experts: int, every: int) -> int:
+    """Return how many of a stage's layers have experts for a feed-forward layer: each `every`-th."""
+    if n_experts == 0:
+        return 0
+    return num_layers // every
+
+
+def expert_parameters(
+    d_model: int, d_ff: int, activation: str, bias: bool, n_experts: int, ep_size: int, tp_size: int
+) -> int:
+    """Return a rank's parameters of one layer's experts: E / ep_size feed-forward layers."""
+    return n_experts // ep_size * feed_forward_parameters(d_model, d_ff, activation, bias, tp_size)
+
+
+def parameters_on_rank(
+    vocab_size: int,
+    max_seq_len: int,
+    d_model: int,
+    n_layers: int,
+    n_heads: int,
+    n_kv_heads: int,
+    d_ff: int,
+    norm: str,
+    activation: str,
+    position: str,
+    bias: bool,
+    tie_embeddings: bool,
+    n_experts: int,
+    experts_every: int,
+    ep_size: int,
+    tp_size: int,
+    pp_size: int,
+    stage: int,
+) -> dict[str, int]:
+    """Return the parameters of a rank by part; with all sizes 1 those of the whole model.
+
+        embeddings   v d, and with learned positions max_seq_len d          first stage
+        attention    d (2 h k + 2 n_kv_heads k) a layer
+        feed_forward 2 d d_ff, with swiglu 3 d d_ff, a layer without experts
+        experts      E times as much, a layer with experts
+        routers      E d, a layer with experts
+        norms        d, for a layer norm with bias 2 d; two a layer, and one at the end
+        head         v d, with tied embeddings 0                            last stage
+
+    and the biases. Tied embeddings are there twice if first and last stage are two ranks.
+
+    Where:
+        n_experts: E; 0 is a model without.
+        stage: of the pipeline, from 0.
+    """
+    layers = layers_on_stage(n_layers, pp_size, stage)
+    sparse = expert_layers_on_stage(layers, n_experts, experts_every)
+    table = vocabulary_rows(vocab_size, tp_size) * d_model
+    embeddings = 0
+    if stage == 0:
+        embeddings = table
+        if position == "learned":
+            embeddings = table + max_seq_len * d_model
+    head = 0
+    final_norms = 0
+    if stage == pp_size - 1:
+        final_norms = 1
+        if not tie_embeddings or pp_size > 1:
+            head = table
+    dense = feed_forward_parameters(d_model, d_ff, activation, bias, tp_size)
+    experts = expert_parameters(d_model, d_ff, activation, bias, n_experts, ep_size, tp_size)
+    return {
+        "embeddings": embeddings,
+        "attention": layers * attention_parameters(d_model, n_heads, n_kv_heads, bias, tp_size),
+        "feed_forward": (layers - sparse) * dense,
+        "experts": sparse * experts,
+        "routers": sparse * n_experts * d_model,
+        "norms": (2 * layers + final_norms) * norm_parameters(d_model, norm, bias),
+        "head": head,
+    }

@@ -1,0 +1,144 @@
+"""How a run is laid out over devices."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal, get_args
+
+from coursekit.errors import InputError
+
+Checkpointing = Literal["none", "selective", "full"]
+AttentionKernel = Literal["flash", "materialized"]
+PipelineOrder = Literal["gpipe", "1f1b", "interleaved"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Sizes of the axes, and what else decides memory and communication; the default is one device.
+
+    Args:
+        dp_size: copies of the model, each with another part of the batch.
+        tp_size: parts of every matrix.
+        pp_size: pipeline ranks.
+        cp_size: parts of a sequence.
+        ep_size: parts of a layer's experts; these ranks have tokens of their own, as if they were dp.
+        zero_stage: what dp, cp and ep ranks shard: 0 nothing, 1 optimizer state, 2 gradients as well, 3
+            parameters as well.
+        sequence_parallel: whether the hidden states between the matrices are divided over the tp ranks.
+        micro_batch_size: sequences per forward pass and data-parallel rank.
+        grad_accum_steps: micro-batches a step; those of the pipeline, if there is one.
+        checkpointing: "none"; "selective" computes attention scores again; "full" keeps layers' inputs alone.
+        attention: "flash" never stores the (t, t) scores, "materialized" does.
+        schedule: of the pipeline, "gpipe", "1f1b" or "interleaved".
+        stages_per_rank: v, of an interleaved schedule.
+    Raises: InputError for sizes below 1 and unknown names.
+
+    >>> Layout(dp_size=16, tp_size=8, pp_size=4).world_size
+    512
+    """
+
+    dp_size: int = 1
+    tp_size: int = 1
+    pp_size: int = 1
+    cp_size: int = 1
+    ep_size: int = 1
+    zero_stage: int = 0
+    sequence_parallel: bool = False
+    micro_batch_size: int = 1
+    grad_accum_steps: int = 1
+    checkpointing: Checkpointing = "none"
+    attention: AttentionKernel = "flash"
+    schedule: PipelineOrder = "1f1b"
+    stages_per_rank: int = 1
+
+    def __post_init__(self) -> None:
+        for name, size in vars(self).items():
+            if (name.endswith(("_size", "_steps", "_per_rank"))) and size < 1:
+                raise InputError(f"wrong {name}", expected="1 or more", got=size)
+        if self.zero_stage not in (0, 1, 2, 3):
+            raise InputError("no such stage of ZeRO", expected="0, 1, 2 or 3", got=self.zero_stage)
+        names = ("checkpointing", Checkpointing), ("attention", AttentionKernel), ("schedule", PipelineOrder)
+        for name, options in names:
+            if (got := getattr(self, name)) not in get_args(options):
+                expected = " or ".join(map(repr, get_args(options)))
+                raise InputError(f"unknown {name}", expected=expected, got=repr(got))
+        if self.stages_per_rank > 1 and (self.schedule != "interleaved" or self.pp_size == 1):
+            raise InputError(
+                "several stages a rank are an interleaved pipeline's",
+                expected='schedule="interleaved" and pp_size of 2 or more',
+                got=f"schedule={self.schedule!r}, pp_size={self.pp_size}",
+            )
+
+    @property
+    def world_size(self) -> int:
+        """Devices: the product of the five axes."""
+        return self.dp_size * self.tp_size * self.pp_size * self.cp_size * self.ep_size
+
+    @property
+    def global_batch_size(self) -> int:
+        """Sequences of an optimizer step."""
+        return self.micro_batch_size * self.grad_accum_steps * self.dp_size * self.ep_size
+
+
+@dataclasses.dataclass(frozen=True)
+class ExpertLayers:
+    """Experts in the place of feed-forward layers.
+
+    Args:
+        n_experts: E, each of the size of the feed-forward layer.
+        top_k: k, experts a token.
+        every: 1 is all layers, 2 every second one.
+    """
+
+    n_experts: int
+    top_k: int = 2
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.top_k <= self.n_experts or self.every < 1:
+            raise InputError(
+                "wrong experts", expected="1 <= top_k <= n_experts and every of 1 or more", got=self
+            )
+
+
+SHAPE_NAMES = (
+    *("vocab_size", "max_seq_len", "d_model", "n_layers", "n_heads", "n_kv_heads", "d_ff"),
+    *("norm", "activation", "position", "bias", "tie_embeddings"),
+)
+
+
+def scalars(shape: Any, layout: Layout | None = None, experts: ExpertLayers | None = None) -> dict[str, Any]:
+    """Return shape, layout and experts as the keyword arguments of the formulas."""
+    values = {name: getattr(shape, name) for name in SHAPE_NAMES}
+    values["has_dropout"] = getattr(shape, "dropout", 0) > 0
+    values |= dataclasses.asdict(layout or Layout())
+    chosen = experts or ExpertLayers(1, 1, every=1)
+    values |= {
+        "n_experts": 0 if experts is None else chosen.n_experts,
+        "experts_every": chosen.every,
+        "top_k": chosen.top_k,
+    }
+    return values
+
+
+def check_layout(shape: Any, layout: Layout, experts: ExpertLayers | None, seq_len: int) -> None:
+    """Raise an InputError, which says what would divide, unless the shape can be laid out so."""
+    if layout.pp_size * layout.stages_per_rank > shape.n_layers:
+        raise InputError(
+            "fewer layers than pipeline stages",
+            expected=f"pp_size up to {shape.n_layers // layout.stages_per_rank}",
+            got=layout.pp_size,
+        )
+    divisions = [
+        (size, getattr(shape, size), "tp_size", layout.tp_size) for size in ("n_heads", "n_kv_heads", "d_ff")
+    ]
+    divisions.append(("seq_len", seq_len, "cp_size", layout.cp_size))
+    if layout.sequence_parallel:
+        divisions.append(("seq_len", seq_len // layout.cp_size, "tp_size", layout.tp_size))
+    if layout.ep_size > 1:
+        divisions.append(("n_experts", experts.n_experts if experts else 1, "ep_size", layout.ep_size))
+    for what, number, axis, size in divisions:
+        if number % size:
+            raise InputError(
+                f"{what} does not divide among the ranks", expected=f"{axis} that divides {number}", got=size
+            )
