@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
@@ -65,6 +65,7 @@ def grade_assignment(
     _require_students(course, options.students)
     students = list(dict.fromkeys(options.students)) or course.students(assignment)
     kept = {} if options.force else unchanged(course, assignment, students=students)
+    kept = {student: result for student, result in kept.items() if _has_page(course, assignment, result)}
     for result in kept.values() if on_result else ():
         on_result(result, True)
     todo = [student for student in students if student not in kept]
@@ -98,11 +99,30 @@ def unchanged(course: Course, assignment: str, *, students: Iterable[str]) -> di
     results = {}
     for student in students:
         submission, graded_version, result = earlier.get(student, ("", "", None))
-        # The page is written last: where it is missing, the run was killed before its end.
-        complete = result and graded_version == version and course.feedback(student, assignment).is_file()
-        if complete and submission == fingerprint(course, assignment, student=student):
+        complete = result and (
+            result.status == "rejected" or course.autograded(student, assignment).is_file()
+        )
+        same = complete and graded_version == version
+        if same and submission == fingerprint(course, assignment, student=student):
             results[student] = journal.with_hand_grades(result, hand)
     return results
+
+
+def _has_page(course: Course, assignment: str, result: Result) -> bool:
+    """Return whether the student's page is there; written now if a killed run came as far as the grade."""
+    if course.feedback(result.student, assignment).is_file():
+        return True
+    from coursekit.grading.feedback import write_feedback, write_rejection
+
+    try:
+        if result.status == "rejected":
+            reason = result.cells[0].message if result.cells else ""
+            write_rejection(course, assignment, student=result.student, reason=reason)
+        else:
+            write_feedback(course, assignment, student=result.student)
+    except Exception:  # whatever it is, it must not stop the others: this submission is graded again
+        return False
+    return True
 
 
 def _grade(
@@ -137,5 +157,6 @@ def _kernels_die_with_us():
         import psutil
 
         for child in psutil.Process().children(recursive=True):
-            child.kill()
+            with suppress(psutil.Error):  # it ended by itself meanwhile
+                child.kill()
         raise

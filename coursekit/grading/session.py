@@ -144,6 +144,8 @@ class Session:
         # Files first: the transaction that ends in the journal says that everything before it is there.
         timestamp = pending.submission.timestamp
         self.recorder.write_autograded(student, notebook, timestamp=timestamp)
+        # If we are killed before the new page is there, the old one must not stand beside the new grade.
+        self.course.feedback(student, self.assignment).unlink(missing_ok=True)
         result = self.recorder.record(
             result,
             submission=pending.digest,
