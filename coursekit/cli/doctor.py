@@ -22,10 +22,11 @@ def _training(as_json: bool) -> None:
     import dataclasses
     import json
 
+    from coursekit.models import preset
     from coursekit.plan import check_machine, suggest_settings, this_machine
 
     machine = this_machine()
-    checks, settings = check_machine(machine), suggest_settings(machine)
+    checks, settings = check_machine(machine), suggest_settings(machine, preset("gpt2"))
     if as_json:
         report = {
             "machine": dataclasses.asdict(machine),
@@ -50,7 +51,7 @@ def _print(machine, checks, settings) -> None:
         typer.echo("\n".join([mark + lines[0][7:], *lines[1:]]))
     for source in machine.bound_by:
         typer.echo("\n".join(_lines(f"note: the {source} allows no more", indent=0)))
-    typer.echo("\nto begin with:")
+    typer.echo("\nto begin with (micro-batch: GPT-2, 124 M):")
     for name, reason in settings.reasons.items():
         typer.echo("\n".join(_lines(f"{name} {getattr(settings, name)}: {reason}", indent=2)))
 

@@ -6,12 +6,15 @@ from .data_sheets import DEVICES as DEVICES
 from .data_sheets import Device as Device
 from .gpus import Gpu as Gpu
 from .gpus import TorchBuild as TorchBuild
+from .gpus import runs_on as runs_on
 from .hardware import Machine as Machine
 from .hardware import this_machine as this_machine
 from .layout import ExpertLayers as ExpertLayers
 from .layout import Layout as Layout
 from .limits import Limit as Limit
+from .limits import cgroup_limits as cgroup_limits
 from .limits import read_limits as read_limits
+from .limits import tightest as tightest
 from .memory_per_device import memory as memory
 from .operations import compute_optimal_tokens as compute_optimal_tokens
 from .operations import cost as cost

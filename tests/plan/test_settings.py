@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from coursekit.plan import Gpu, suggest_settings
+from coursekit.models import GPTConfig, preset
+from coursekit.plan import Gpu, Layout, memory, suggest_settings
 from tests.plan.machines import CONTAINER, DESKTOP, MACBOOK, changed
 
 
@@ -33,3 +34,22 @@ def test_without_a_gpu_that_torch_can_use_it_is_the_processor_in_fp32():
 def test_memory_is_that_of_the_device():
     assert suggest_settings(DESKTOP).memory_bytes == 12282 * 2**20
     assert suggest_settings(MACBOOK).device == "mps"
+
+
+def test_the_micro_batch_is_the_largest_that_is_predicted_to_fit():
+    gpt2 = preset("gpt2")
+    for machine, recipe in ((DESKTOP, "autocast_18"), (CONTAINER, "fp32_16")):
+        settings = suggest_settings(machine, gpt2)
+        size, room = settings.micro_batch_size, 0.8 * settings.memory_bytes
+        sizes = {
+            b: memory(gpt2, Layout(micro_batch_size=b), seq_len=1024, recipe=recipe).total
+            for b in (size, 2 * size)
+        }
+        assert sizes[size] <= room < sizes[2 * size]
+
+
+def test_a_model_that_does_not_fit_gets_no_micro_batch_and_a_tiny_one_the_largest():
+    assert suggest_settings(DESKTOP, preset("llama3-8b"), seq_len=8192).micro_batch_size == 0
+    tiny = GPTConfig(100, 64, d_model=32, n_layers=2, n_heads=2)
+    assert suggest_settings(DESKTOP, tiny, seq_len=64).micro_batch_size == 64
+    assert suggest_settings(DESKTOP).micro_batch_size is None
