@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from typing import Literal, get_args
 
 from coursekit.errors import InputError
+from coursekit.formulas.parameters import parameters_on_rank
+from coursekit.formulas.total import total
 
 Norm = Literal["layernorm", "rmsnorm"]
 Activation = Literal["gelu", "swiglu"]
@@ -131,18 +134,9 @@ def num_params(config: GPTConfig) -> int:
     >>> num_params(config)  # GPT-2 small
     124439808
     """
-    d, kv_width = config.d_model, config.n_kv_heads * config.head_dim
-    ups = 2 if config.activation == "swiglu" else 1
-    attention = _linear(d, d, config) * 2 + _linear(d, kv_width, config) * 2
-    feed_forward = ups * _linear(d, config.d_ff, config) + _linear(config.d_ff, d, config)
-    norm = 2 * d if config.norm == "layernorm" and config.bias else d
-    embeddings = config.vocab_size * d + (config.max_seq_len * d if config.position == "learned" else 0)
-    head = 0 if config.tie_embeddings else config.vocab_size * d
-    return embeddings + config.n_layers * (attention + feed_forward + 2 * norm) + norm + head
-
-
-def _linear(d_in: int, d_out: int, config: GPTConfig) -> int:
-    return d_in * d_out + (d_out if config.bias else 0)
+    whole = {"ep_size": 1, "tp_size": 1, "pp_size": 1, "stage": 0, "n_experts": 0, "experts_every": 1}
+    names = inspect.signature(parameters_on_rank).parameters.keys() - whole.keys()
+    return total(parameters_on_rank(**{name: getattr(config, name) for name in names}, **whole))
 
 
 def _round_up(value: float, multiple: int) -> int:

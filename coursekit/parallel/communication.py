@@ -16,21 +16,22 @@ from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from coursekit.errors import InputError
+from coursekit.formulas.communication import ring_all_reduce, ring_pass
 from coursekit.units import format_bytes
 
-# Bytes that a rank sends on a ring, as a share of the payload, by the number of ranks N.
-_RING_SHARE: dict[str, Callable[[int], float]] = {
-    "all_reduce": lambda n: 2 * (n - 1) / n,
-    "all_gather": lambda n: (n - 1) / n,
-    "reduce_scatter": lambda n: (n - 1) / n,
-    "all_to_all": lambda n: (n - 1) / n,
-    "broadcast": lambda n: (n - 1) / n,
-    "reduce": lambda n: (n - 1) / n,
-    "gather": lambda n: (n - 1) / n**2,
-    "scatter": lambda n: (n - 1) / n**2,
-    "send": lambda n: 1.0,
-    "recv": lambda n: 0.0,
-    "barrier": lambda n: 0.0,
+# Bytes that a rank sends on a ring, of the payload and the number of ranks.
+_RING_BYTES: dict[str, Callable[[float, int], float]] = {
+    "all_reduce": ring_all_reduce,
+    "all_gather": ring_pass,
+    "reduce_scatter": ring_pass,
+    "all_to_all": ring_pass,
+    "broadcast": ring_pass,
+    "reduce": ring_pass,
+    "gather": lambda payload, n: ring_pass(payload, n) / n,
+    "scatter": lambda payload, n: ring_pass(payload, n) / n,
+    "send": lambda payload, n: payload,
+    "recv": lambda payload, n: 0.0,
+    "barrier": lambda payload, n: 0.0,
 }
 
 
@@ -57,11 +58,11 @@ def ring_bytes_sent(collective: str, payload_bytes: float, world_size: int) -> f
     >>> ring_bytes_sent("all_reduce", 1000, 4)
     1500.0
     """
-    if collective not in _RING_SHARE:
-        raise InputError("unknown collective", expected=", ".join(_RING_SHARE), got=repr(collective))
+    if collective not in _RING_BYTES:
+        raise InputError("unknown collective", expected=", ".join(_RING_BYTES), got=repr(collective))
     if world_size < 1:
         raise InputError("wrong world_size", expected="1 or more", got=world_size)
-    return _RING_SHARE[collective](world_size) * payload_bytes
+    return _RING_BYTES[collective](payload_bytes, world_size)
 
 
 @dataclasses.dataclass(frozen=True)

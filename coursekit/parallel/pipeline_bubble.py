@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
+from coursekit.formulas import pipeline
+
 from .pipeline_schedules import Action, check_sizes, needs, possible_order, stage_ranks
 
 Times = Mapping[str, float] | Callable[[Action], float]
@@ -82,7 +84,7 @@ def bubble_over_ideal(num_ranks: int, num_micro_batches: int, *, stages_per_rank
     0.375
     """
     check_sizes(num_ranks, num_micro_batches, stages_per_rank)
-    return (num_ranks - 1) / (stages_per_rank * num_micro_batches)
+    return pipeline.bubble_over_ideal(num_ranks, num_micro_batches, stages_per_rank)
 
 
 def bubble_over_step(num_ranks: int, num_micro_batches: int, *, stages_per_rank: int = 1) -> float:
@@ -92,7 +94,7 @@ def bubble_over_step(num_ranks: int, num_micro_batches: int, *, stages_per_rank:
     0.273
     """
     check_sizes(num_ranks, num_micro_batches, stages_per_rank)
-    return (num_ranks - 1) / (stages_per_rank * num_micro_batches + num_ranks - 1)
+    return pipeline.bubble_over_step(num_ranks, num_micro_batches, stages_per_rank)
 
 
 def _peak_stored(actions: Sequence[Action]) -> int:

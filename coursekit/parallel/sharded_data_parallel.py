@@ -17,6 +17,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 from coursekit.errors import InputError
+from coursekit.formulas import communication, state
 
 from ._process_group import require_process_group
 
@@ -180,9 +181,8 @@ def zero_bytes_per_rank(
     [120.0, 31.4, 16.6, 1.9]
     """
     _check_stage(stage, dp_size)
-    shares = [1 / dp_size if stage >= sharded_from else 1 for sharded_from in (3, 2, 1)]
     sizes = param_bytes, gradient_bytes, optimizer_bytes
-    return StateBytes(*(num_params * size * share for size, share in zip(sizes, shares, strict=True)))
+    return StateBytes(**state.state_bytes(num_params, *sizes, stage, dp_size))
 
 
 def zero_bytes_sent(param_bytes: float, *, stage: int, dp_size: int) -> float:
@@ -203,7 +203,7 @@ def zero_bytes_sent(param_bytes: float, *, stage: int, dp_size: int) -> float:
     (1500.0, 2250.0)
     """
     _check_stage(stage, dp_size)
-    return (3 if stage == 3 else 2) * (dp_size - 1) / dp_size * param_bytes
+    return communication.zero_bytes_sent(param_bytes, param_bytes, stage, dp_size)
 
 
 def measure_state_bytes(model: nn.Module, optimizer: torch.optim.Optimizer) -> StateBytes:

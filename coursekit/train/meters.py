@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from coursekit.errors import InputError
+from coursekit.formulas.budget import mfu
 
 T = TypeVar("T")
 
@@ -37,7 +38,7 @@ def model_flops_utilization(
     """
     if not peak_flops_per_second > 0:
         raise InputError("no peak to compare with", expected="flops a second > 0", got=peak_flops_per_second)
-    return tokens_per_second * flops_per_token / peak_flops_per_second
+    return mfu(tokens_per_second, flops_per_token, peak_flops_per_second)
 
 
 def peak_memory_bytes(device: str | torch.device = "cpu") -> int:
