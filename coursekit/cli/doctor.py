@@ -51,7 +51,7 @@ def _print(machine, checks, settings) -> None:
         typer.echo("\n".join([mark + lines[0][7:], *lines[1:]]))
     for source in machine.bound_by:
         typer.echo("\n".join(_lines(f"note: the {source} allows no more", indent=0)))
-    typer.echo("\nto begin with (micro-batch: GPT-2, 124 M):")
+    typer.echo("\nto begin with, for GPT-2 (124 M):")
     for name, reason in settings.reasons.items():
         typer.echo("\n".join(_lines(f"{name} {getattr(settings, name)}: {reason}", indent=2)))
 

@@ -38,7 +38,7 @@ def test_memory_is_that_of_the_device():
 
 def test_the_micro_batch_is_the_largest_that_is_predicted_to_fit():
     gpt2 = preset("gpt2")
-    for machine, recipe in ((DESKTOP, "autocast_18"), (CONTAINER, "fp32_16")):
+    for machine, recipe in ((DESKTOP, "autocast_18"), (changed(gpus=(), torch=None), "fp32_16")):
         settings = suggest_settings(machine, gpt2)
         size, room = settings.micro_batch_size, 0.8 * settings.memory_bytes
         sizes = {
@@ -52,4 +52,5 @@ def test_a_model_that_does_not_fit_gets_no_micro_batch_and_a_tiny_one_the_larges
     assert suggest_settings(DESKTOP, preset("llama3-8b"), seq_len=8192).micro_batch_size == 0
     tiny = GPTConfig(100, 64, d_model=32, n_layers=2, n_heads=2)
     assert suggest_settings(DESKTOP, tiny, seq_len=64).micro_batch_size == 64
+    assert suggest_settings(CONTAINER, preset("gpt2")).micro_batch_size == 0
     assert suggest_settings(DESKTOP).micro_batch_size is None
