@@ -2,6 +2,7 @@ from .activation_memory import activations as activations
 from .breakdown import Breakdown as Breakdown
 from .bytes_sent import communication as communication
 from .bytes_sent import communication_seconds as communication_seconds
+from .cluster import Cluster as Cluster
 from .data_sheets import DEVICES as DEVICES
 from .data_sheets import Device as Device
 from .gpus import Gpu as Gpu
@@ -9,8 +10,10 @@ from .gpus import TorchBuild as TorchBuild
 from .gpus import runs_on as runs_on
 from .hardware import Machine as Machine
 from .hardware import this_machine as this_machine
+from .javascript import to_javascript as to_javascript
 from .layout import ExpertLayers as ExpertLayers
 from .layout import Layout as Layout
+from .layouts import rank_layouts as rank_layouts
 from .limits import Limit as Limit
 from .limits import cgroup_limits as cgroup_limits
 from .limits import read_limits as read_limits
@@ -26,6 +29,7 @@ from .operations import parametric_loss as parametric_loss
 from .operations import training_flops as training_flops
 from .operations import training_seconds as training_seconds
 from .parameter_count import parameters as parameters
+from .ranked_layout import RankedLayout as RankedLayout
 from .recipes import RECIPES as RECIPES
 from .recipes import PrecisionRecipe as PrecisionRecipe
 from .recipes import recipe as recipe
@@ -33,3 +37,5 @@ from .requirements import Check as Check
 from .requirements import check_machine as check_machine
 from .settings import Settings as Settings
 from .settings import suggest_settings as suggest_settings
+from .step_time import predicted_mfu as predicted_mfu
+from .step_time import step_seconds as step_seconds

@@ -1,0 +1,185 @@
+"""Which layout: all that a cluster allows, ranked by the predicted step, and why each other one loses."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Any, get_args
+
+from coursekit.errors import InputError
+from coursekit.plan.breakdown import Breakdown
+from coursekit.plan.cluster import Cluster
+from coursekit.plan.layout import Checkpointing, Layout, check_layout
+from coursekit.plan.memory_per_device import memory
+from coursekit.plan.ranked_layout import RankedLayout, explain
+from coursekit.plan.recipes import PrecisionRecipe
+from coursekit.plan.step_time import decisive_stages, predicted_mfu, step_seconds
+
+_MICRO_BATCH_SIZES = (1, 2, 4, 8)
+_STAGES_PER_RANK = (1, 2, 4)
+_TOKENS_WORTH_SPLITTING = 8192
+"""Shorter parts of a sequence are not tried: attention is not what takes memory or time there."""
+
+
+def rank_layouts(
+    shape: Any,
+    cluster: Cluster,
+    *,
+    global_batch_tokens: int,
+    seq_len: int,
+    recipe: str | PrecisionRecipe = "mixed_16",
+    fixed: dict[str, Any] | None = None,
+) -> list[RankedLayout]:
+    """Return one layout for each mesh of the cluster's devices, by predicted step time, the quickest first.
+
+    A mesh is a choice of dp, tp, pp and cp. For each the quickest options that fit are taken: ZeRO's stage,
+    micro-batch, checkpointing, order of the pipeline; or those that come nearest to fitting. After the
+    layouts that fit come those that do not, the least excess first, then the impossible ones.
+
+    Tensor parallelism always comes with sequence parallelism here, which costs no bytes, and attention is
+    fused. Experts are not planned.
+
+    Args:
+        shape: a `coursekit.models.GPTConfig`, or an object with its attributes.
+        cluster: devices and networks; every device is used.
+        global_batch_tokens: of an optimizer step: what training well allows, not what is quick.
+        seq_len: tokens of a sequence.
+        recipe: name or `PrecisionRecipe`.
+        fixed: fields of `Layout` that are decided already, such as `{"tp_size": 8}`.
+    Raises: InputError if the batch is no whole number of sequences, or `fixed` names no field of a layout.
+
+    >>> from coursekit.models import preset
+    >>> ranked = rank_layouts(
+    ...     preset("llama3-8b"), Cluster(), global_batch_tokens=2**19, seq_len=8192, recipe="mixed_18"
+    ... )
+    >>> best = ranked[0].layout
+    >>> best.dp_size, best.tp_size, ranked[0].fits
+    (4, 2, True)
+    """
+    sequences, rest = divmod(global_batch_tokens, seq_len)
+    if rest or not sequences:
+        raise InputError(
+            "the batch is no whole number of sequences",
+            expected=f"a multiple of {seq_len} tokens",
+            got=global_batch_tokens,
+        )
+    fixed = fixed or {}
+    if unknown := set(fixed) - {field.name for field in dataclasses.fields(Layout)}:
+        raise InputError("no such field of a layout", got=", ".join(sorted(unknown)))
+    search = _Search(shape, cluster, sequences, seq_len, recipe, fixed)
+    ranked = sorted(map(search.best, search.meshes()), key=_order)
+    if not ranked:
+        raise InputError(
+            "no mesh of these devices",
+            expected=f"sizes whose product divides {cluster.num_devices}",
+            got=", ".join(f"{name}={value}" for name, value in fixed.items()),
+        )
+    return [explain(each, ranked[0], cluster) for each in ranked]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Search:
+    """What is the same for every mesh."""
+
+    shape: Any
+    cluster: Cluster
+    sequences: int
+    seq_len: int
+    recipe: str | PrecisionRecipe
+    fixed: dict[str, Any]
+
+    def meshes(self) -> Iterator[dict[str, int]]:
+        """Yield the sizes of the axes, dp what the others leave."""
+        most = {
+            "tp_size": min(self.shape.n_heads, 2 * self.cluster.devices_per_node),
+            "pp_size": self.shape.n_layers,
+            "cp_size": max(1, self.seq_len // _TOKENS_WORTH_SPLITTING),
+        }
+        choices = [
+            [self.fixed[axis]] if axis in self.fixed else _divisors(self.cluster.num_devices, limit)
+            for axis, limit in most.items()
+        ]
+        for sizes in itertools.product(*choices):
+            dp_size, rest = divmod(self.cluster.num_devices, math.prod(sizes))
+            if not rest and self.fixed.get("dp_size", dp_size) == dp_size:
+                yield {"dp_size": dp_size, **dict(zip(most, sizes, strict=True))}
+
+    def best(self, mesh: dict[str, int]) -> RankedLayout:
+        """Return the quickest options of a mesh that fit, else the smallest, else why there are none."""
+        plain = Layout(**{**mesh, **{k: v for k, v in self.fixed.items() if k != "stages_per_rank"}})
+        try:
+            check_layout(self.shape, plain, None, self.seq_len)
+        except InputError as error:
+            return RankedLayout(plain, f"impossible: {error}")
+        if self.sequences % mesh["dp_size"]:
+            return RankedLayout(plain, f"impossible: {_cannot_share(self.sequences, mesh['dp_size'])}")
+        sized = [(layout, self.memory(layout)) for layout in self.options(mesh)]
+        if not sized:
+            return RankedLayout(plain, "impossible: no options are left for these sizes")
+        fitting = [(layout, size) for layout, size in sized if size.total <= self.cluster.usable_bytes]
+        if not fitting:
+            layout, size = min(sized, key=lambda pair: pair[1].total)
+            return self.costed(layout, size, fits=False)
+        # Where two take as long, the one that needs less memory.
+        return min(
+            (self.costed(layout, size, fits=True) for layout, size in fitting),
+            key=lambda each: (round(each.seconds, 9), each.bytes),
+        )
+
+    def options(self, mesh: dict[str, int]) -> Iterator[Layout]:
+        """Yield a mesh with everything that may be combined with it."""
+        per_copy = self.sequences // mesh["dp_size"]
+        has_stages = mesh["pp_size"] > 1
+        choices = {
+            "micro_batch_size": [b for b in _MICRO_BATCH_SIZES if per_copy % b == 0],
+            "zero_stage": [0]
+            if mesh["dp_size"] * mesh["cp_size"] == 1
+            else [0, 1, 2]
+            if has_stages
+            else range(4),
+            "checkpointing": get_args(Checkpointing),
+            "stages_per_rank": _STAGES_PER_RANK if has_stages else [1],
+        }
+        choices |= {name: [value] for name, value in self.fixed.items() if name not in mesh}
+        for values in itertools.product(*choices.values()):
+            options = dict(zip(choices, values, strict=True))
+            micro_batches = per_copy // options["micro_batch_size"]
+            stages = options["stages_per_rank"]
+            # Interleaving needs the micro-batches in groups of as many as there are ranks.
+            if stages > 1 and (
+                stages * mesh["pp_size"] > self.shape.n_layers or micro_batches % mesh["pp_size"]
+            ):
+                continue
+            order = {"schedule": "interleaved" if stages > 1 else "1f1b", "grad_accum_steps": micro_batches}
+            yield Layout(**{"sequence_parallel": mesh["tp_size"] > 1, **order, **mesh, **options})
+
+    def memory(self, layout: Layout) -> Breakdown:
+        """Return the bytes of the stage that needs most."""
+        stages = decisive_stages(layout)
+        answers = (
+            memory(self.shape, layout, seq_len=self.seq_len, recipe=self.recipe, stage=stage)
+            for stage in stages
+        )
+        return max(answers, key=lambda answer: answer.total)
+
+    def costed(self, layout: Layout, size: Breakdown, *, fits: bool) -> RankedLayout:
+        """Return a layout with its time."""
+        step = step_seconds(self.shape, layout, self.cluster, seq_len=self.seq_len, recipe=self.recipe)
+        mfu = predicted_mfu(self.shape, layout, self.cluster, seq_len=self.seq_len, seconds=step.total)
+        return RankedLayout(layout, "", size, step, mfu, fits)
+
+
+def _divisors(number: int, limit: int) -> list[int]:
+    return [n for n in range(1, min(number, limit) + 1) if number % n == 0]
+
+
+def _cannot_share(sequences: int, dp_size: int) -> str:
+    return f"a batch of {sequences} sequences does not divide among {dp_size} copies of the model"
+
+
+def _order(each: RankedLayout) -> tuple[int, float]:
+    if each.memory is None:
+        return 2, each.layout.tp_size
+    return (0, each.seconds) if each.fits else (1, each.bytes)
