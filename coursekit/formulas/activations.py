@@ -72,6 +72,7 @@ def layer_activations(
     d_ff: int,
     norm: str,
     activation: str,
+    position: str,
     has_dropout: bool,
     attention: str,
     checkpointing: str,
@@ -87,6 +88,10 @@ def layer_activations(
     (10 + 24 / t + 5 a s / (h t)) with tensor parallelism, all of it over t with sequence parallelism, and
     34 s b h / t with selective recomputation.
 
+    Rotary positions leave queries, and so what attention gives, in the order of heads: joining the heads is
+    then a copy, and both are kept. Norms are the fused ones of an accelerator, which keep their input alone; on
+    the CPU torch's RMS norm keeps two float32 numbers in its place.
+
     Where:
         tokens: s b of the micro-batch on this rank; with context parallelism its part of them.
         seq_len: s, keys that a query can see.
@@ -101,6 +106,9 @@ def layer_activations(
     masks = 0.0
     if has_dropout:
         masks = 2 * tokens * d_model * share
+    outputs = 1
+    if position == "rope":
+        outputs = 2
     return {
         "norm_inputs": 2 * tokens * d_model * residual_bytes * share,
         "linear_inputs": 2 * tokens * d_model * activation_bytes * share,
@@ -108,7 +116,7 @@ def layer_activations(
         "scores": score_bytes(
             tokens, seq_len, n_heads, has_dropout, attention, checkpointing, activation_bytes, tp_size
         ),
-        "attention_outputs": tokens * d_model * activation_bytes / tp_size,
+        "attention_outputs": outputs * tokens * d_model * activation_bytes / tp_size,
         "feed_forward_inner": tokens * inner_width(d_ff, activation) * activation_bytes / tp_size,
         "dropout_masks": masks,
         "statistics": statistic_bytes(tokens, n_heads, norm, attention, share, tp_size),
@@ -159,7 +167,8 @@ def end_activations(
     """Return the bytes kept of a micro-batch outside the layers, without the logits.
 
     On the first stage token ids of 8 bytes, with learned positions theirs, and the embedding's dropout mask;
-    on the last what goes into the final norm and into the head. Rotary angles, once for all layers.
+    on the last what goes into the final norm and into the head, and labels of 8 bytes. Rotary angles, once
+    for all layers.
     """
     share = stream_share(tp_size, sequence_parallel)
     first = 0.0
@@ -171,7 +180,7 @@ def end_activations(
             first = first + 8 * seq_len
     last = 0.0
     if is_last:
-        last = tokens * d_model * (residual_bytes + activation_bytes) * share
+        last = tokens * d_model * (residual_bytes + activation_bytes) * share + 8 * tokens
         last = last + statistic_bytes(tokens, 0, norm, "none", share, tp_size) / 2
     angles = 0.0
     if position == "rope":

@@ -51,12 +51,12 @@ def data_bytes(num_tokens: float, bytes_per_token: float) -> float:
     return num_tokens * bytes_per_token
 
 
-def checkpoint_bytes(num_params: float, param_bytes: float, optimizer_bytes: float) -> float:
-    """Return the bytes of a checkpoint that a run resumes from: parameters and optimizer state.
+def checkpoint_bytes(num_params: float, weight_bytes: float, moment_bytes: float) -> float:
+    """Return the bytes of a checkpoint that a run resumes from: weights and the optimizer's moments.
 
-    Gradients are not in it, nor a second copy of the parameters where the optimizer's state has one.
+    Gradients are not in it, nor a second copy of the weights where there are master weights.
     """
-    return num_params * (param_bytes + optimizer_bytes)
+    return num_params * (weight_bytes + moment_bytes)
 
 
 def seconds_between_checkpoints(checkpoint_seconds: float, seconds_between_failures: float) -> float:

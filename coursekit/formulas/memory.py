@@ -21,7 +21,6 @@ from coursekit.formulas.total import total
 
 
 def activations_on_rank(
-    vocab_size: int,
     d_model: int,
     n_layers: int,
     n_heads: int,
@@ -49,10 +48,11 @@ def activations_on_rank(
     seq_len: int,
     stage: int,
 ) -> dict[str, float]:
-    """Return the bytes of activations on a rank at their most, by kind, the loss's logits among them.
+    """Return the bytes of activations on a rank at their most, by kind, without the logits.
 
     Layers times the micro-batches that the pipeline's schedule stores. With full checkpointing the inputs of
-    the layers, and for a moment the activations of the one layer that is computed again.
+    the layers, and for a moment, when the logits are gone, the activations of the one layer that is computed
+    again.
 
     Where:
         cp_size: parts of a sequence; the others are axes as in `coursekit.plan.Layout`.
@@ -75,6 +75,7 @@ def activations_on_rank(
         d_ff,
         norm,
         activation,
+        position,
         has_dropout,
         attention,
         recomputed,
@@ -101,9 +102,6 @@ def activations_on_rank(
         stage == 0,
         stage == pp_size - 1,
     )
-    logits = 0.0
-    if stage == pp_size - 1:
-        logits = logit_bytes(tokens, vocabulary_rows(vocab_size, tp_size))
     inputs = 0.0
     again = 0.0
     times = layers * stored
@@ -128,7 +126,6 @@ def activations_on_rank(
         "layer_inputs": inputs,
         "recomputed_layer": again,
         "outside_layers": stored * total(ends),
-        "logits": logits,
     }
 
 
@@ -172,8 +169,10 @@ def memory_on_rank(
 ) -> dict[str, float]:
     """Return the bytes of a rank of one pipeline stage by part, as if all parts were at their most at once.
 
-    They nearly are where gradients stay from one micro-batch to the next: the worst moment is the start of
-    a backward pass. ZeRO shards over dp, cp and ep ranks together, experts over dp and cp.
+    They are where gradients stay from one micro-batch to the next: the worst moment is then the start of a
+    backward pass, when the loss's gradient needs two more tensors of the logits' size. With full
+    checkpointing it may be later, when a layer is computed again and the logits are gone. ZeRO shards over dp,
+    cp and ep ranks together, experts over dp and cp.
 
     Where:
         optimizer_bytes: a parameter: moments and master weights.
@@ -200,7 +199,6 @@ def memory_on_rank(
         stage,
     )
     acts = activations_on_rank(
-        vocab_size,
         d_model,
         n_layers,
         n_heads,
@@ -228,6 +226,10 @@ def memory_on_rank(
         seq_len,
         stage,
     )
+    logits = 0.0
+    if stage == pp_size - 1:
+        logits = logit_bytes(micro_batch_size * seq_len / cp_size, vocabulary_rows(vocab_size, tp_size))
+    again = acts["recomputed_layer"]
     copies = dp_size * cp_size
     sparse = params["experts"]
     dense = total(params) - sparse
@@ -254,7 +256,7 @@ def memory_on_rank(
         "parameters": kept_params * param_bytes,
         "gradients": kept_grads * gradient_bytes,
         "optimizer_states": kept_states * optimizer_bytes,
-        "activations": total(acts) - acts["logits"],
-        "logits": acts["logits"],
-        "buffers": gathered + 2 * acts["logits"],
+        "activations": total(acts) - again,
+        "logits": logits,
+        "buffers": gathered + max(2 * logits, again - logits),
     }

@@ -39,3 +39,7 @@ from .settings import Settings as Settings
 from .settings import suggest_settings as suggest_settings
 from .step_time import predicted_mfu as predicted_mfu
 from .step_time import step_seconds as step_seconds
+from .storage import checkpoint_bytes as checkpoint_bytes
+from .storage import corpus_bytes as corpus_bytes
+from .storage import lost_share as lost_share
+from .storage import seconds_between_checkpoints as seconds_between_checkpoints

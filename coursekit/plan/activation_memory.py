@@ -23,9 +23,10 @@ def activations(
 ) -> Breakdown:
     """Return the bytes of activations that a device keeps at most, by kind of tensor.
 
-    Those of all layers of the stage and of all micro-batches that the pipeline's schedule stores.
-    `dataclasses.replace(shape, n_layers=1)` gives one layer. On the CPU torch's RMS norm is not fused and
-    keeps more than is counted here.
+    Those of all layers of the stage and of all micro-batches that the pipeline's schedule stores, without the
+    logits. Two models that differ by one in `n_layers` differ by one layer's activations. What
+    `coursekit.train.measure_saved_tensors` counts of a `coursekit.models.GPT`; on the CPU torch's RMS norm
+    is not fused and keeps two float32 numbers in the place of its input.
 
     Args:
         shape: a `coursekit.models.GPTConfig`, or an object with its attributes.
