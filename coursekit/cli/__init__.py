@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from coursekit.cli import book, check, course, doctor, export, grade, notebooks, release
+from coursekit.cli import book, check, course, doctor, export, grade, notebooks, plan, release
 from coursekit.errors import CoursekitError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.command("doctor")(doctor.doctor)
 app.command("release")(release.release)
 app.command("grade")(grade.grade)
 app.command("export")(export.export)
+app.command("plan")(plan.plan)
 
 
 def main() -> None:

@@ -1,0 +1,105 @@
+"""Shapes from files: this package's own fields, or those of a Hugging Face `config.json`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from coursekit.errors import InputError
+from coursekit.models.config import GPTConfig
+
+_FIELDS = {field.name for field in dataclasses.fields(GPTConfig)}
+_LLAMA = {"norm": "rmsnorm", "activation": "swiglu", "position": "rope", "bias": False}
+# What a model_type means here, and where this field of ours stands in its file.
+_LLAMA_NAMES = {
+    "vocab_size": "vocab_size",
+    "max_seq_len": "max_position_embeddings",
+    "d_model": "hidden_size",
+    "n_layers": "num_hidden_layers",
+    "n_heads": "num_attention_heads",
+    "n_kv_heads": "num_key_value_heads",
+    "d_ff": "intermediate_size",
+    "tie_embeddings": "tie_word_embeddings",
+    "rope_theta": "rope_theta",
+}
+_GPT2_NAMES = {
+    "vocab_size": "vocab_size",
+    "max_seq_len": "n_positions",
+    "d_model": "n_embd",
+    "n_layers": "n_layer",
+    "n_heads": "n_head",
+    "d_ff": "n_inner",
+}
+_MODEL_TYPES: Mapping[str, tuple[dict[str, Any], dict[str, str]]] = {
+    "gpt2": ({}, _GPT2_NAMES),
+    "llama": ({**_LLAMA, "tie_embeddings": False}, _LLAMA_NAMES),
+    "mistral": ({**_LLAMA, "tie_embeddings": False}, _LLAMA_NAMES),
+}
+
+
+def read_config(path: Path) -> GPTConfig:
+    """Return the shape that a JSON file describes.
+
+    The file has fields of `GPTConfig`, or it is a Hugging Face `config.json` of model type gpt2, llama or
+    mistral.
+
+    Args:
+        path: of the file.
+    Raises: InputError if there is no such file, it is no JSON object, or its shape cannot be had here.
+    """
+    if not path.is_file():
+        raise InputError("no such file", got=str(path))
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path.name} is no JSON", got=str(error)) from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path.name} holds no fields", expected="a JSON object", got=type(values).__name__)
+    return (
+        _from_hugging_face(values, path.name) if "model_type" in values else _from_fields(values, path.name)
+    )
+
+
+def _from_fields(values: dict[str, Any], name: str) -> GPTConfig:
+    if unknown := set(values) - _FIELDS:
+        raise InputError(
+            f"{name} has fields that no shape has",
+            expected=f"some of {', '.join(sorted(_FIELDS))}, or a model_type",
+            got=", ".join(sorted(unknown)),
+        )
+    required = {f.name for f in dataclasses.fields(GPTConfig) if f.default is dataclasses.MISSING}
+    if missing := required - set(values):
+        raise InputError(
+            f"{name} is not a whole shape", expected=", ".join(sorted(missing)), got="none of them"
+        )
+    return GPTConfig(**values)
+
+
+def _from_hugging_face(values: dict[str, Any], name: str) -> GPTConfig:
+    kind = values["model_type"]
+    if kind not in _MODEL_TYPES:
+        raise InputError(
+            f"{name} has a model type that has no shape here",
+            expected=" or ".join(_MODEL_TYPES),
+            got=repr(kind),
+            fix="give the numbers one by one",
+        )
+    fixed, names = _MODEL_TYPES[kind]
+    given = {ours: values[theirs] for ours, theirs in names.items() if values.get(theirs) is not None}
+    if missing := [
+        names[ours]
+        for ours in ("vocab_size", "max_seq_len", "d_model", "n_layers", "n_heads")
+        if ours not in given
+    ]:
+        raise InputError(f"{name} is not a whole shape", expected=", ".join(missing), got="none of them")
+    shape = GPTConfig(**{**fixed, **given})
+    if values.get("head_dim") not in (None, shape.head_dim):
+        raise InputError(
+            f"{name} has heads that are not d_model / n_heads wide",
+            expected=shape.head_dim,
+            got=values["head_dim"],
+        )
+    return shape
