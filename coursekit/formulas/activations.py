@@ -89,8 +89,8 @@ def layer_activations(
     34 s b h / t with selective recomputation.
 
     Rotary positions leave queries, and so what attention gives, in the order of heads: joining the heads is
-    then a copy, and both are kept. Norms are the fused ones of an accelerator, which keep their input alone; on
-    the CPU torch's RMS norm keeps two float32 numbers in its place.
+    then a copy, and both are kept. Norms are the fused ones of an accelerator, which keep their input alone;
+    on the CPU torch's RMS norm keeps two float32 numbers in its place.
 
     Where:
         tokens: s b of the micro-batch on this rank; with context parallelism its part of them.

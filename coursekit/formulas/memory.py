@@ -171,8 +171,8 @@ def memory_on_rank(
 
     They are where gradients stay from one micro-batch to the next: the worst moment is then the start of a
     backward pass, when the loss's gradient needs two more tensors of the logits' size. With full
-    checkpointing it may be later, when a layer is computed again and the logits are gone. ZeRO shards over dp,
-    cp and ep ranks together, experts over dp and cp.
+    checkpointing it may be later, when a layer is computed again and the logits are gone. ZeRO shards over
+    dp, cp and ep ranks together, experts over dp and cp.
 
     Where:
         optimizer_bytes: a parameter: moments and master weights.

@@ -26,6 +26,7 @@ from .operations import energy as energy
 from .operations import flops_per_token as flops_per_token
 from .operations import mfu as mfu
 from .operations import parametric_loss as parametric_loss
+from .operations import pf_days as pf_days
 from .operations import training_flops as training_flops
 from .operations import training_seconds as training_seconds
 from .parameter_count import parameters as parameters

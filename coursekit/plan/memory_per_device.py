@@ -48,10 +48,10 @@ def memory(
     parameters         239 MiB    0%
     gradients          239 MiB    0%
     optimizer_states  1.40 GiB    2%
-    activations       41.2 GiB   69%
-    logits            3.91 GiB    7%
-    buffers           13.0 GiB   22%
-    total             59.9 GiB  100%
+    activations       43.2 GiB   70%
+    logits            3.91 GiB    6%
+    buffers           13.0 GiB   21%
+    total             61.9 GiB  100%
     """
     layout = layout or Layout()
     check_layout(shape, layout, experts, seq_len)

@@ -65,6 +65,15 @@ def training_flops(num_params: float, num_tokens: float) -> float:
     return flops.training_flops(num_params, num_tokens)
 
 
+def pf_days(num_flops: float) -> float:
+    """Return operations in petaflop/s-days, as GPT-3's paper counts them: 10^15 a second for a day.
+
+    >>> round(pf_days(3.14e23))
+    3634
+    """
+    return formulas.pf_days(num_flops)
+
+
 def training_seconds(
     num_flops: float, *, num_devices: int, peak_flops_per_second: float, mfu: float
 ) -> float:
