@@ -52,6 +52,19 @@ def statistic_bytes(
     return total
 
 
+def norm_output_copies(activation: str, activation_bytes: float, residual_bytes: float) -> int:
+    """Return how many copies of the norms' outputs one layer keeps as inputs of its matrices.
+
+    Two, one for q, k and v and one for the feed-forward layer. Under autocast the norms give wide numbers,
+    and every matrix casts them for itself: q, k, v, up, and with swiglu gate.
+    """
+    if residual_bytes <= activation_bytes:
+        return 2
+    if activation == "swiglu":
+        return 5
+    return 4
+
+
 def inner_width(d_ff: int, activation: str) -> int:
     """Return how many numbers a token a feed-forward layer keeps inside.
 
@@ -106,12 +119,13 @@ def layer_activations(
     masks = 0.0
     if has_dropout:
         masks = 2 * tokens * d_model * share
+    copies = norm_output_copies(activation, activation_bytes, residual_bytes)
     outputs = 1
     if position == "rope":
         outputs = 2
     return {
         "norm_inputs": 2 * tokens * d_model * residual_bytes * share,
-        "linear_inputs": 2 * tokens * d_model * activation_bytes * share,
+        "linear_inputs": copies * tokens * d_model * activation_bytes * share,
         "queries_keys_values": tokens * (d_model + 2 * kv_width) * activation_bytes / tp_size,
         "scores": score_bytes(
             tokens, seq_len, n_heads, has_dropout, attention, checkpointing, activation_bytes, tp_size
