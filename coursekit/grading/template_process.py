@@ -13,7 +13,7 @@ import random
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from coursekit.grading.sandbox import libc
@@ -47,7 +47,7 @@ def serve(control: socket.socket, modules: Sequence[str]) -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the owner's to handle
     _import_without_debugger()
     for name in modules:
-        importlib.import_module(name)
+        _imported(name)
     if sys.platform == "linux":
         libc.prctl(libc.PR_SET_CHILD_SUBREAPER, 1)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system buries our children
@@ -74,12 +74,22 @@ def _import_without_debugger() -> None:
     del sys.modules["debugpy"]
 
 
+def _imported(name: str) -> Callable[..., object] | None:
+    """Import a module, and return the function of it that a "module:function" names."""
+    module, _, function = name.partition(":")
+    imported = importlib.import_module(module)
+    return getattr(imported, function) if function else None
+
+
 def run_kernel(request: Request) -> None:
     """Run an ipykernel in this process until it is shut down."""
     os.environ.clear()
     os.environ.update(request.environment)
     _forget()
     sys.argv = ["ipykernel_launcher", *request.arguments]
+    for name in request.policy.preload:
+        if (function := _imported(name)) is not None:
+            function(fork=True)
     from ipykernel.kernelapp import IPKernelApp
 
     IPKernelApp.launch_instance(argv=[*request.arguments, *_OPTIONS])

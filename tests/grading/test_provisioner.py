@@ -12,7 +12,7 @@ import pytest
 
 from coursekit.grading import forked
 from coursekit.grading.run import Job, KernelStartError, Limits, run_notebook
-from coursekit.grading.sandbox.policy import Policy
+from coursekit.grading.sandbox.policy import Policy, modules_for
 from coursekit.grading.sandbox.probe import probe
 
 QUICK = Limits(cell_seconds=2, notebook_seconds=30, drain_seconds=2)
@@ -224,6 +224,19 @@ def test_the_work_of_exercises_can_be_done_in_a_box(code_notebook):
     values = [value(cell) for cell in done]
     assert values[:4] == ["32.0", "64.0", "[2.0, 2.0]", "[4.0, 4.0, 4.0, 4.0]"]
     assert values[4:] == ["([0, 0], [2.0, 2.0])"] * 2
+
+
+@pytest.mark.slow
+def test_where_a_notebook_launches_ranks_they_are_forked_without_another_import_of_torch(code_notebook):
+    launched, which = LAUNCH.format(world_size=2), "type(current_template().process).__name__"
+    cells = [TRAIN, launched, f"from coursekit.parallel._template import current_template\n{which}"]
+    layers = probe().policy().layers
+    preload = modules_for(launched)
+    box = Policy(layers if "network" in layers else frozenset(), preload=preload)
+    run = run_notebook(Job(code_notebook(*cells), limits=LONG, sandbox=box))
+    done = json.loads(run.notebook)["cells"]
+    assert run.states == ("ok",) * 3, [cell["outputs"] for cell in done]
+    assert [value(cell) for cell in done] == ["32.0", "[2.0, 2.0]", "'_Forked'"]
 
 
 @pytest.mark.slow

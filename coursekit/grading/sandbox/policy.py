@@ -27,7 +27,8 @@ class Policy:
     tasks: processes and threads, all together.
     file_bytes: the size of one file; box_bytes: of all files together; shm_bytes: shared memory.
     open_files: of each process.
-    preload: modules that the template has imported before the fork.
+    preload: modules that the template has imported before the fork. "module:function" is called besides, with
+        `fork=True`, at the start of each kernel, which has one thread then and has computed nothing.
     """
 
     layers: frozenset[str] = frozenset()
@@ -66,6 +67,9 @@ class Policy:
         return cls(**{**data, "layers": frozenset(data["layers"]), "preload": tuple(data["preload"])})
 
 
+# Ranks are forked from a process that has imported torch; a kernel's own fork has, a new interpreter would
+# take seconds for it.
+_LAUNCHING = ("torch.distributed", "torch.nn.parallel", "cloudpickle", "coursekit.parallel:prepare_launch")
 _ON_TORCH = {"torch"} | {f"coursekit.{room}" for room in ("data", "finetune", "models", "parallel", "train")}
 
 
@@ -74,6 +78,8 @@ def modules_for(code: str) -> tuple[str, ...]:
 
     >>> modules_for("import torch")
     ('numpy', 'torch', 'torch._dynamo')
+    >>> modules_for("from coursekit.parallel import launch")[-1]
+    'coursekit.parallel:prepare_launch'
     >>> modules_for("x = 1")
     ()
     """
@@ -83,7 +89,7 @@ def modules_for(code: str) -> tuple[str, ...]:
         return ("numpy", "tensorflow")
     if imported & _ON_TORCH:
         # The first step of an optimizer imports torch._dynamo, which takes a second.
-        return ("numpy", "torch", "torch._dynamo")
+        return ("numpy", "torch", "torch._dynamo", *(_LAUNCHING if "coursekit.parallel" in imported else ()))
     return ("numpy",) if "numpy" in imported else ()
 
 
