@@ -1,4 +1,4 @@
-"""One function for each thing that the translation into JavaScript knows; test_planner.py runs it in both."""
+"""One function for each thing that the translation into JavaScript knows; see test_formula_language.py."""
 
 import math
 

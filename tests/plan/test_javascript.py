@@ -1,4 +1,4 @@
-"""What the translation of formulas takes and refuses; tests/book/test_planner.py runs what it writes."""
+"""What the translation of formulas takes and refuses; tests/book/test_formula_language.py runs it."""
 
 import pytest
 
