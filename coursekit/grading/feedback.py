@@ -5,15 +5,18 @@ from __future__ import annotations
 import base64
 import html
 import re
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
-from nbgrader.preprocessors import ClearHiddenTests, NbGraderPreprocessor
-from nbgrader.utils import is_grade, is_solution
+from nbgrader.api import Gradebook
+from nbgrader.converters import GenerateFeedback
+from nbgrader.preprocessors import ClearHiddenTests, GetGrades, NbGraderPreprocessor
+from nbgrader.utils import is_grade, is_solution, is_task
 
 from coursekit.grading import journal
 from coursekit.grading.course import Course
-from coursekit.grading.nbgrader_tools import generate_feedback
+from coursekit.grading.nbgrader_tools import Conversion
 from coursekit.grading.record import replace_text
 
 # HTML, JavaScript and SVG of a student's could run in the instructor's browser; text and pixels cannot.
@@ -42,9 +45,71 @@ class HideHiddenTests(NbGraderPreprocessor):
         return nb, resources
 
 
-def write_feedback(course: Course, assignment: str, *, student: str) -> None:
-    """Write the student's page from the autograded notebook and the gradebook."""
-    generate_feedback(course, assignment, student=student)
+class FeedbackPages(GenerateFeedback):
+    """nbgrader's converter, which keeps what is the same for all when it is started for another student.
+
+    To compile its templates takes longer than a page; to open the gradebook once more nearly so.
+
+    gradebook: nbgrader's, open, to read points and comments from; opened for each page if None.
+    """
+
+    gradebook: Gradebook | None = None
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        name = f"nbgrader.preprocessors.{GetGrades.__name__}"
+        self.preprocessors = [PutGrades if each in (GetGrades, name) else each for each in self.preprocessors]
+
+    def start(self) -> None:
+        """Write the pages of the folder's present student."""
+        if not self.trait_has_value("exporter"):
+            return super().start()
+        self.init_notebooks()
+        with chdir(self.coursedir.root):
+            self.convert_notebooks()
+
+
+class PutGrades(GetGrades):
+    """nbgrader's preprocessor that puts points and comments into a notebook, with an open gradebook."""
+
+    def preprocess(self, nb: Any, resources: dict) -> tuple[Any, dict]:
+        """Return the notebook with points and comments in its cells' metadata."""
+        book = self.parent.parent.gradebook  # of the exporter's converter
+        if book is None:
+            return super().preprocess(nb, resources)
+        words = resources["nbgrader"]
+        graded = book.find_submission_notebook(words["notebook"], words["assignment"], words["student"])
+        grades = {grade.name: grade for grade in graded.grades}
+        comments = {comment.name: comment.comment for comment in graded.comments}
+        for cell in nb.cells:
+            about = cell.metadata.get("nbgrader", {})
+            if is_solution(cell) or is_task(cell):
+                about["comment"] = comments[about["grade_id"]]
+            if is_grade(cell) or is_task(cell):
+                grade = grades[about["grade_id"]]
+                about |= {"score": grade.score, "points": grade.max_score}
+        penalty = graded.late_submission_penalty or 0
+        words |= {"score": graded.score - penalty, "max_score": graded.max_score, "late_penalty": penalty}
+        return nb, resources
+
+
+def feedback_pages(course: Course, assignment: str, *, gradebook: Gradebook | None = None) -> Conversion:
+    """Return what `write_feedback` uses, for pages of many students; `gradebook` is nbgrader's, if open."""
+    pages = Conversion(FeedbackPages, course, assignment)
+    pages.app.gradebook = gradebook
+    return pages
+
+
+def write_feedback(course: Course, assignment: str, *, student: str, pages: Conversion | None = None) -> None:
+    """Write the student's page from the autograded notebook, as `nbgrader generate_feedback` does.
+
+    Args:
+        course: the course folder.
+        assignment: the exercise's slug.
+        student: whose page.
+        pages: what `feedback_pages` made for this assignment; made anew if None.
+    """
+    (pages or feedback_pages(course, assignment)).run(student)
 
 
 def write_rejection(course: Course, assignment: str, *, student: str, reason: str) -> None:

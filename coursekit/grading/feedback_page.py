@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import html
 import importlib.util
+import re
 from pathlib import Path
 from typing import Any
 
 from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
 from jinja2 import pass_context
-from nbconvert.exporters import HTMLExporter
+from nbconvert.exporters import HTMLExporter, TemplateExporter
+from nbconvert.filters.highlight import Highlight2HTML
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from nbconvert.filters.widgetsdatatypefilter import WidgetsDataTypeFilter
 from traitlets.config import Config
 
 TEMPLATES = Path(__file__).with_name("templates")
 # A formula is converted by recursion; nobody writes one this long.
 MAX_FORMULA_CHARACTERS = 2000
+_NO_ALT = re.compile(r"<img(?=\s)(?![^>]*\salt=)")
 _PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 
 
@@ -43,6 +47,25 @@ class FeedbackPage(HTMLExporter):
         )
         ours.merge(super().default_config)
         return ours
+
+    def from_notebook_node(
+        self, nb: Any, resources: dict[str, Any] | None = None, **options: Any
+    ) -> tuple[str, dict[str, Any]]:
+        """Return the page and resources.
+
+        HTMLExporter also parses the page that it has made, which takes as long as all the rest, to mark up
+        cells of JupyterLab's template; ours has none. What remains is a text for pictures.
+        """
+        language = nb.metadata.get("language_info", {})
+        lexer = language.get("pygments_lexer", language.get("name"))
+        resources = self._init_resources(resources)
+        self.register_filter("highlight_code", Highlight2HTML(pygments_lexer=lexer, parent=self))
+        self.register_filter(
+            "filter_data_type",
+            WidgetsDataTypeFilter(notebook_metadata=self._nb_metadata, parent=self, resources=resources),
+        )
+        page, resources = TemplateExporter.from_notebook_node(self, nb, resources, **options)
+        return _NO_ALT.sub('<img alt="picture without a description"', page), resources
 
     @pass_context
     def markdown2html(self, context: Any, source: str) -> str:

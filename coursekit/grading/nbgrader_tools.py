@@ -47,35 +47,40 @@ def generate_assignment(course: Course, assignment: str) -> None:
     require("nbgrader", extra="grading")
     from nbgrader.converters import GenerateAssignment
 
-    _convert(GenerateAssignment, course, assignment, "*")
+    Conversion(GenerateAssignment, course, assignment).run("*")
 
 
-def generate_feedback(course: Course, assignment: str, *, student: str) -> None:
-    """Write the student's page from the autograded notebook, as `nbgrader generate_feedback` does."""
-    require("nbgrader", extra="grading")
-    from nbgrader.converters import GenerateFeedback
+class Conversion:
+    """One of nbgrader's converters with the course's configuration, to be run for one student after another.
 
-    _convert(GenerateFeedback, course, assignment, student)
+    Args:
+        converter: a subclass of `nbgrader.converters.base.BaseConverter`.
+        course: the course folder; the configuration is read once.
+        assignment: the exercise's slug.
+    """
 
+    def __init__(self, converter: Any, course: Course, assignment: str) -> None:
+        from nbgrader.coursedir import CourseDirectory
 
-def _convert(converter: Any, course: Course, assignment: str, student: str) -> None:
-    from nbgrader.coursedir import CourseDirectory
-
-    config = load_config(course)
-    # Folders made before there was a page of ours do not name it.
-    config.GenerateFeedback.setdefault("exporter_class", FEEDBACK_PAGE)
-    folder = CourseDirectory(
-        config=config, root=str(course.root), assignment_id=assignment, student_id=student, notebook_id="*"
-    )
-    with _collected_log() as lines:
-        app = converter(
-            coursedir=folder, config=config, force=True, log=logging.getLogger("coursekit.nbgrader")
+        config = load_config(course)
+        # Folders made before there was a page of ours do not name it.
+        config.GenerateFeedback.setdefault("exporter_class", FEEDBACK_PAGE)
+        self.folder = CourseDirectory(
+            config=config, root=str(course.root), assignment_id=assignment, notebook_id="*"
         )
-        try:
-            app.start()
-        except Exception as error:
-            said = next((line for line in lines if "Error: " in line), str(error) or "; ".join(lines))
-            raise NbgraderError(f"nbgrader's {converter.__name__} failed on {assignment}: {said}") from error
+        log = logging.getLogger("coursekit.nbgrader")
+        self.app = converter(coursedir=self.folder, config=config, force=True, log=log)
+
+    def run(self, student: str) -> None:
+        """Convert the notebooks of a student, or of all with "*". Raises: NbgraderError."""
+        self.folder.student_id = student
+        with _collected_log() as lines:
+            try:
+                self.app.start()
+            except Exception as error:
+                said = next((line for line in lines if "Error: " in line), str(error) or "; ".join(lines))
+                what = f"{type(self.app).__name__} failed on {self.folder.assignment_id}"
+                raise NbgraderError(f"nbgrader's {what}: {said}") from error
 
 
 @contextmanager

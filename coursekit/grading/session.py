@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -152,10 +153,16 @@ class Session:
             timestamp=timestamp,
             unanswered=pending.rebuilt.unanswered,
         )
-        write_feedback(self.course, self.assignment, student=student)
+        write_feedback(self.course, self.assignment, student=student, pages=self._pages)
         return result
 
     def _environment(self) -> dict[str, str]:
+    @functools.cached_property
+    def _pages(self) -> Any:
+        from coursekit.grading.feedback import feedback_pages
+
+        return feedback_pages(self.course, self.assignment, gradebook=self.recorder.gradebook)
+
         # Kernels that each take every core slow each other down; they share the machine instead.
         threads = str(max(1, (os.cpu_count() or 1) // self.options.workers))
         return {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
