@@ -105,7 +105,8 @@ class ForkedKernel:
     """One kernel, seen through its keeper's socket: what of `subprocess.Popen` a provisioner uses.
 
     pid: the kernel's process id, as it sees it itself; None until it is ready.
-    stopped: what its keeper stopped it for ("memory", "tasks", "disk"), or None.
+    stopped: what it used too much of, if it was ended for that: "memory", "tasks", "disk" (by its keeper) or
+        "processor_time" (by the system).
     """
 
     stdin = stdout = stderr = None
@@ -181,6 +182,8 @@ class ForkedKernel:
         self.error = message.get("error", self.error)
         self.stopped = message.get("stopped", self.stopped)
         self.returncode = message.get("exit", self.returncode)
+        if self.returncode == -signal.SIGXCPU:
+            self.stopped = self.stopped or "processor_time"
 
 
 _templates: dict[tuple[object, ...], Template] = {}

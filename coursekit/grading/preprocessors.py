@@ -63,11 +63,13 @@ class RunNotebook(NbGraderPreprocessor):
         """Return the executed notebook."""
         limits = Limits(cell_seconds=self.timeout, notebook_seconds=10 * self.timeout)
         course, assignment = _course(resources), resources["nbgrader"]["assignment"]
+        template = load_template(course, assignment)
         job = Job(
             json.dumps(nb).encode(),
             sibling_files(course, assignment),
             limits,
-            student_names=load_template(course, assignment).student_names,
+            student_names=template.student_names,
+            hidden_tests=template.hidden_tests,
             tests_in_place=self.tests_in_place,
             sandbox=sandbox_for(nb, limits.notebook_seconds, allow_unsandboxed=self.allow_unsandboxed),
         )

@@ -34,7 +34,7 @@ class SandboxProvisioner(LocalProvisioner):
     policy = Dict(help="Layers and bounds of the kernel's sandbox.").tag(config=True)
     folder = Unicode(help="A directory to make for the kernel's sockets; one of its own if empty.")
     process: ForkedKernel | None
-    stopped: str | None = None  # what the keeper ended the kernel for: "memory", "tasks", "disk"
+    _stopped: str | None = None
 
     async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
         """Lay the kernel's sockets into a folder of its own: a network of its own leaves no other way in."""
@@ -102,10 +102,18 @@ class SandboxProvisioner(LocalProvisioner):
         status = 0
         if self.process:
             status = await asyncio.to_thread(self.process.wait)
-            self.stopped = self.process.stopped
+            self._stopped = self.process.stopped
             self.process.close()
             self.process = None
         return status
+
+    @property
+    def stopped(self) -> str | None:
+        """What the kernel used too much of, if it was ended for that (see `ForkedKernel`)."""
+        if self.process:
+            self.process.poll()
+            return self.process.stopped
+        return self._stopped
 
     async def send_signal(self, signum: int) -> None:
         """Have the kernel's process group signalled."""

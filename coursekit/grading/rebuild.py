@@ -24,6 +24,13 @@ class Template:
     released: dict[str, str]
     student_names: frozenset[str] = frozenset()
 
+    @property
+    def hidden_tests(self) -> frozenset[str]:
+        """The grade_ids of tests of which the student was not given everything."""
+        tests = [cell for cell in self.notebook["cells"] if is_grade(cell) and not is_solution(cell)]
+        names = {str(grade_id_of(cell)): cell["source"] for cell in tests}
+        return frozenset(name for name, source in names.items() if not _same(source, self.released[name]))
+
 
 @dataclass(frozen=True)
 class Rebuilt:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from coursekit.errors import CoursekitError, require
+from coursekit.grading.sandbox import excess
 from coursekit.grading.sandbox.policy import Policy
 from coursekit.grading.trusted.side import Bounds, TrustedSide
 
@@ -54,6 +55,7 @@ class Job:
     environment: what the kernel's environment gets.
     student_names: names that the exercise's solution cells define. Tests find no others on the student's
         side.
+    hidden_tests: grade_ids of tests that the student was not given; they run when all else has.
     tests_in_place: run test cells in the student's kernel, where student code can change what they say.
     sandbox: what the kernel may do; None is a kernel as Jupyter starts it, with all that the grader may do.
     """
@@ -63,26 +65,73 @@ class Job:
     limits: Limits = field(default_factory=Limits)
     environment: Mapping[str, str] = field(default_factory=dict)
     student_names: frozenset[str] = frozenset()
+    hidden_tests: frozenset[str] = frozenset()
     tests_in_place: bool = False
     sandbox: Policy | None = None
 
 
 @dataclass(frozen=True)
 class Run:
-    """The executed notebook, the state of each of its cells, and the seconds it took."""
+    """The executed notebook, the state of each of its cells, and the seconds it took.
+
+    stopped: index of a cell that "died" -> what it used too much of (see `ForkedKernel`), where it was that.
+    """
 
     notebook: bytes
     states: tuple[CellState, ...]
     seconds: float
+    stopped: Mapping[int, str] = field(default_factory=dict)
 
 
 def run_notebook(job: Job) -> Run:
     """Return the notebook executed in a fresh kernel and a fresh folder.
 
+    Hidden tests run in a second kernel, which starts when the first has ended: a student's function sees what
+    a test calls it with, so nothing that is shown may come from a process that a hidden test has called.
+
     A cell that raises, runs too long or kills the kernel is recorded as such; what cannot run any more is
     "not_run". Raises: KernelStartError if no kernel starts.
     """
     start = time.monotonic()
+    cells = json.loads(job.notebook)["cells"]
+    # Tests that run in place may use each other's names, and are unprotected in any case.
+    hidden = {i for i, cell in enumerate(cells) if _name(cell) in job.hidden_tests and not job.tests_in_place}
+    done = _run_in_folder(job, set(range(len(cells))) - hidden)
+    if again := _cells_for(hidden, cells, done.states):
+        done.take(_run_in_folder(job, again), hidden & again)
+    executed = json.dumps(done.notebook, ensure_ascii=False).encode("utf-8", "replace")
+    return Run(executed, tuple(done.states), time.monotonic() - start, done.stopped)
+
+
+@dataclass
+class _Pass:
+    """What came of running some of a notebook's cells in one kernel."""
+
+    notebook: dict[str, Any]
+    states: list[CellState] = field(default_factory=list)
+    stopped: dict[int, str] = field(default_factory=dict)
+
+    def take(self, other: _Pass, indices: set[int]) -> None:
+        """Take what came of these cells from another pass."""
+        for index in indices:
+            self.notebook["cells"][index] = other.notebook["cells"][index]
+            self.states[index] = other.states[index]
+        self.stopped |= {index: what for index, what in other.stopped.items() if index in indices}
+
+
+def _cells_for(hidden: set[int], cells: list[dict[str, Any]], states: list[CellState]) -> set[int]:
+    """Return which cells to run for hidden tests: these and all above them but the other tests.
+
+    states: of the cells that have run. What stands below one that ended its kernel cannot run now either.
+    """
+    deadly = (i for i, state in enumerate(states) if state == "died" and not is_test(cells[i]))
+    end = next(deadly, len(cells))
+    last = max((index for index in hidden if index < end), default=-1)
+    return {i for i in range(last + 1) if i in hidden or not is_test(cells[i])}
+
+
+def _run_in_folder(job: Job, chosen: set[int]) -> _Pass:
+    """Run the chosen cells in a fresh kernel and a fresh folder."""
     # ignore_cleanup_errors: what the student's processes write while we delete must not fail the grading.
     with tempfile.TemporaryDirectory(prefix="ck-", ignore_cleanup_errors=True) as folder:
         box = Path(folder, "work")
@@ -91,12 +140,10 @@ def run_notebook(job: Job) -> Run:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)
         box.mkdir(exist_ok=True)
-        notebook, states = asyncio.run(_execute(job, box))
-    executed = json.dumps(notebook, ensure_ascii=False).encode("utf-8", "replace")
-    return Run(executed, tuple(states), time.monotonic() - start)
+        return asyncio.run(_execute(job, chosen, box))
 
 
-async def _execute(job: Job, box: Path) -> tuple[dict[str, Any], list[CellState]]:
+async def _execute(job: Job, chosen: set[int], box: Path) -> _Pass:
     from coursekit.grading.kernel import make_client
 
     async with AsyncExitStack() as stack:
@@ -104,8 +151,22 @@ async def _execute(job: Job, box: Path) -> tuple[dict[str, Any], list[CellState]
         client = make_client(job.notebook, job.limits, box=box)
         stack.push_async_callback(_end, client, client.km.context)
         await _start(client, job, box)
-        states = await _run_cells(client, side, job.limits)
-    return client.nb, states
+        done = _Pass(client.nb)
+        await _run_cells(client, side, chosen, job.limits, done)
+        if job.sandbox is not None:
+            _say_why(done, client.km.provisioner.stopped, job.sandbox)
+    return done
+
+
+def _say_why(done: _Pass, what: str | None, policy: Policy) -> None:
+    """Write into the cell in which the kernel was ended for using too much that this is why."""
+    if what is None or "died" not in done.states:
+        return
+    index = done.states.index("died")
+    done.stopped[index] = what
+    text = excess.sentence(what, policy)
+    error = {"output_type": "error", "ename": excess.NAME, "evalue": text, "traceback": [text]}
+    done.notebook["cells"][index]["outputs"][-1] = _node(error)
 
 
 async def _end(client: Any, sockets: Any) -> None:
@@ -147,21 +208,19 @@ async def _start(client: Any, job: Job, box: Path) -> None:
         raise KernelStartError(f"no kernel started: {type(error).__name__}: {error}") from error
 
 
-async def _run_cells(client: Any, side: TrustedSide | None, limits: Limits) -> list[CellState]:
+async def _run_cells(
+    client: Any, side: TrustedSide | None, chosen: set[int], limits: Limits, done: _Pass
+) -> None:
     deadline = time.monotonic() + limits.notebook_seconds
-    states: list[CellState] = []
-    alive = True
     for index, cell in enumerate(client.nb.cells):
         left = deadline - time.monotonic()
         if cell.cell_type != "code":
-            states.append("ok")
-        elif not alive or left <= 0:
-            states.append("not_run")
+            done.states.append("ok")
+        elif index not in chosen or "died" in done.states or left <= 0:
+            done.states.append("not_run")
         else:
             seconds = max(1, round(min(limits.cell_seconds, left)))
-            states.append(await _run_cell(client, side, index, seconds))
-            alive = states[-1] != "died"
-    return states
+            done.states.append(await _run_cell(client, side, index, seconds))
 
 
 async def _run_cell(client: Any, side: TrustedSide | None, index: int, seconds: int) -> CellState:
@@ -193,6 +252,10 @@ def is_locked(cell: Mapping[str, Any]) -> bool:
 
 def _node(output: dict[str, Any]) -> Any:
     return require("nbformat", extra="grading").from_dict(output)
+
+
+def _name(cell: Mapping[str, Any]) -> str | None:
+    return cell["metadata"].get("nbgrader", {}).get("grade_id")
 
 
 def _text(cell: Mapping[str, Any]) -> str:

@@ -97,6 +97,7 @@ class Session:
             self.options.limits,
             self._environment(),
             student_names=self.template.student_names,
+            hidden_tests=self.template.hidden_tests,
             tests_in_place=self.options.tests_in_place,
             sandbox=self.sandbox,
         )
@@ -156,13 +157,13 @@ class Session:
         write_feedback(self.course, self.assignment, student=student, pages=self._pages)
         return result
 
-    def _environment(self) -> dict[str, str]:
     @functools.cached_property
     def _pages(self) -> Any:
         from coursekit.grading.feedback import feedback_pages
 
         return feedback_pages(self.course, self.assignment, gradebook=self.recorder.gradebook)
 
+    def _environment(self) -> dict[str, str]:
         # Kernels that each take every core slow each other down; they share the machine instead.
         threads = str(max(1, (os.cpu_count() or 1) // self.options.workers))
         return {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
@@ -178,5 +179,9 @@ def _without_forbidden(notebook: dict[str, Any]) -> tuple[dict[str, Any], list[s
 
 def _run_flags(notebook: dict[str, Any], run: Run) -> list[str]:
     kinds = {"timeout": "timeout", "died": "kernel_died"}
-    pairs = zip(notebook["cells"], run.states, strict=True)
-    return [f"{kinds[state]}:{cell.get('id', '?')}" for cell, state in pairs if state in kinds]
+    flags = []
+    for index, (cell, state) in enumerate(zip(notebook["cells"], run.states, strict=True)):
+        if state in kinds:
+            kind = f"used_up_{run.stopped[index]}" if index in run.stopped else kinds[state]
+            flags.append(f"{kind}:{cell.get('id', '?')}")
+    return flags

@@ -83,7 +83,7 @@ def error_message(output: NotebookNode, cells: Mapping[int, str] = MappingProxyT
     name, text = output.ename, _ANSI.sub("", str(output.evalue)).strip()
     if is_unwritten(name, text):
         return "not written yet"
-    if name == "WrongAnswer" or (name == "AssertionError" and text):
+    if name in ("WrongAnswer", "StoppedError") or (name == "AssertionError" and text):
         return text
     if name in ("CellTimeoutError", "KeyboardInterrupt"):
         return "took too long and was stopped"

@@ -1,5 +1,6 @@
 """The pipeline on whole submissions: scores to the point, nothing fatal to others, nothing done twice."""
 
+import dataclasses
 import json
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from coursekit.grading import record
 from coursekit.grading.mishaps import MISHAPS
 from coursekit.grading.pipeline import grade_assignment
 from coursekit.grading.report import write_report
+from coursekit.grading.sandbox.policy import Policy
 
 WARNS = "import warnings\ndef add(left, right):\n    warnings.warn('careful')\n    return left + right"
 
@@ -98,6 +100,38 @@ def test_an_endless_loop_costs_its_own_points_and_not_the_batch(classroom):
     assert classroom.auto_scores(results["loop"]) == {**classroom.none, "test_mean": 3}
     assert {"timeout:test_add", "timeout:test_add_hidden"} <= set(results["loop"].flags)
     assert classroom.auto_scores(results["good"]) == classroom.full
+
+
+CROWD = """
+import threading, time
+def add(left, right):
+    for _ in range(100): threading.Thread(target=time.sleep, args=[60], daemon=True).start()
+    time.sleep(30)
+"""
+
+
+class Narrow(ThreadPoolExecutor):
+    """Runs jobs in a box of sixty tasks."""
+
+    def submit(self, run, job):
+        policy = Policy(layers=frozenset({"limits"}), tasks=60, preload=())
+        return super().submit(run, dataclasses.replace(job, sandbox=policy))
+
+
+def test_what_a_kernel_was_ended_for_is_flagged_and_said_to_the_student(classroom):
+    classroom.hand_in("crowd", add=CROWD)
+    classroom.hand_in("dies", add="def add(left, right):\n    import os\n    os._exit(1)")
+    with Narrow(2) as executor:
+        results = classroom.grade(executor=executor)
+    said = "stopped: it used more than 60 processes and threads; start fewer processes and threads"
+    crowd = results["crowd"]
+    # Once in the visible test and, in a kernel of its own, once in the hidden one.
+    assert {"used_up_tasks:test_add", "used_up_tasks:test_add_hidden"} <= set(crowd.flags)
+    assert next(cell.message for cell in crowd.cells if cell.grade_id == "test_add").startswith(said)
+    page = classroom.course.feedback("crowd", "toy_adding").read_text()
+    assert page.count(said) == 1, "of a hidden test a student sees the points alone"
+    assert {"kernel_died:test_add", "kernel_died:test_add_hidden"} <= set(results["dies"].flags)
+    assert "stopped:" not in classroom.course.feedback("dies", "toy_adding").read_text()
 
 
 def test_a_forbidden_import_is_named_and_flagged(classroom):

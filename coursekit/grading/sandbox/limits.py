@@ -29,7 +29,8 @@ def set_limits(policy: Policy, *, tasks: int | None) -> None:
     for name, value in limits.items():
         kind = getattr(resource, name, None)
         if kind is not None:  # not every system has all of them
-            _lower(kind, value)
+            # One second more until the end that says nothing: SIGXCPU, the first blow, tells what it is for.
+            _lower(kind, value, value + 1 if name == "RLIMIT_CPU" else value)
     with contextlib.suppress(
         OSError
     ):  # where memory runs out, the student's kernel goes first, not the grader
@@ -47,9 +48,9 @@ def tasks_of_user() -> int:
     return count
 
 
-def _lower(kind: int, value: int) -> None:
-    _, hard = resource.getrlimit(kind)
-    if hard != resource.RLIM_INFINITY:
-        value = min(value, hard)
+def _lower(kind: int, soft: int, hard: int) -> None:
+    _, most = resource.getrlimit(kind)
+    if most != resource.RLIM_INFINITY:
+        soft, hard = min(soft, most), min(hard, most)
     with contextlib.suppress(ValueError, OSError):  # macOS refuses some that Linux accepts
-        resource.setrlimit(kind, (value, value))
+        resource.setrlimit(kind, (soft, hard))

@@ -167,6 +167,51 @@ def double(number):
     }
 
 
+REMEMBER = """
+seen = []
+def double(number):
+    seen.append(number)
+    return 2 * number
+"""
+
+
+@attack("secret", honest=6)
+def hidden_arguments_in_a_later_error():
+    """Remember what a hidden test calls with; tell it in the error that a later, visible test shows."""
+    return {**reads(REMEMBER), "norm": "def norm(vector):\n    raise ValueError(str(seen))"}
+
+
+@attack("secret", honest=6)
+def hidden_arguments_as_a_later_value():
+    """The same as a wrong value, which the visible test says it got."""
+    return {**reads(REMEMBER), "norm": "def norm(vector):\n    return str(seen)"}
+
+
+@attack("secret", honest=6)
+def hidden_arguments_in_a_later_cell():
+    """Print them from the next cell that is the student's own, whose output is on the page."""
+    return {**reads(REMEMBER), "account": "say(seen)"}
+
+
+@attack("secret", honest=6)
+def hidden_arguments_in_a_file():
+    """Leave them in files for another process, wherever one can be written."""
+    return {
+        **reads("""
+import pathlib
+places = [pathlib.Path(place, "ATTACK_NAME") for place in (".", "/dev/shm", "/tmp", "OUTSIDE")]
+def double(number):
+    for place in places:
+        try:
+            place.write_text(f"{number}")
+        except OSError:
+            pass
+    return 2 * number
+"""),
+        "account": "for place in places:\n    say(place.read_bytes() if place.exists() else '')",
+    }
+
+
 @attack("points")
 def expected_value_from_the_tests_source():
     """Compute nothing: find the expected number in the text of the test that calls."""

@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 
-from coursekit.notebooks import expect_close, points_for, probe
+from coursekit.notebooks import expect_close, expect_equal, points_for, probe
 
 
 # %% nbgrader="solution" grade_id="double"
@@ -33,6 +33,7 @@ expect_close(double(2.0), 4.0, hint="add the number to itself")
 ### BEGIN HIDDEN TESTS
 # CANARY_HIDDEN
 expect_close(double(-1.5), -3.0, hint="negative numbers as well")
+expect_equal(double("CANARY_HIDDEN"), 2 * "CANARY_HIDDEN", hint="text as well")
 ### END HIDDEN TESTS
 
 

@@ -28,14 +28,16 @@ def test_one_process_cannot_take_more_memory_than_the_bound(attempt):
 
 def test_several_processes_together_are_stopped_at_the_bound(attempt):
     for layers in (attempt.granted, frozenset({"limits"})):
-        states, _ = attempt.run(MANY, layers, memory_bytes=450 * MIB)
+        states, [said] = attempt.run(MANY, layers, memory_bytes=450 * MIB)
         assert states == ("died",)
+        assert said[-1].startswith("stopped: it used more than 450 MiB of memory; ")
 
 
 def test_a_fork_bomb_is_stopped(attempt):
     for layers in (attempt.granted, frozenset({"limits"})):
-        states, _ = attempt.run(BOMB, layers, tasks=60)
+        states, [said] = attempt.run(BOMB, layers, tasks=60)
         assert states == ("died",)
+        assert said[-1].startswith("stopped: it used more than 60 processes and threads; ")
 
 
 def test_threads_are_counted(attempt):
@@ -45,7 +47,8 @@ def test_threads_are_counted(attempt):
 
 
 def test_processor_time_is_bounded(attempt):
-    attempt.fails_with("limits", code="while True: pass", cpu_seconds=2)
+    for said in attempt.fails_with("limits", code="while True: pass", cpu_seconds=2):
+        assert said.startswith("stopped: it used more than 2 seconds of processor time; ")
 
 
 @pytest.mark.parametrize(
@@ -63,5 +66,6 @@ def test_files_are_bounded(attempt, code, bounds):
 
 def test_a_box_in_an_outer_folder_is_watched(attempt):
     code = "import time\nfor i in range(8): open(f'f{i}', 'wb').write(b'x' * 2**20)\ntime.sleep(10)"
-    states, _ = attempt.run(code, {"limits"}, box_bytes=4 * MIB)
+    states, [said] = attempt.run(code, {"limits"}, box_bytes=4 * MIB)
     assert states == ("died",)
+    assert said[-1].startswith("stopped: it used more than 4.00 MiB of files; ")
