@@ -270,7 +270,7 @@ def communication_on_rank(
     message = hidden
     if sequence_parallel:
         message = hidden / tp_size
-    outside = params["embeddings"] + params["head"]
+    outside = params["embeddings"] + params["final_norm"] + params["head"]
     dense = data_parallel_bytes(
         outside,
         total(params) - outside - params["experts"],

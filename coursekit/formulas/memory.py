@@ -233,7 +233,7 @@ def memory_on_rank(
     copies = dp_size * cp_size
     sparse = params["experts"]
     dense = total(params) - sparse
-    outside = params["embeddings"] + params["head"]
+    outside = params["embeddings"] + params["final_norm"] + params["head"]
     kept_params = dense * kept_share(zero_stage, 3, copies * ep_size) + sparse * kept_share(
         zero_stage, 3, copies
     )

@@ -113,7 +113,8 @@ def parameters_on_rank(
         feed_forward 2 d d_ff, with swiglu 3 d d_ff, a layer without experts
         experts      E times as much, a layer with experts
         routers      E d, a layer with experts
-        norms        d, for a layer norm with bias 2 d; two a layer, and one at the end
+        norms        d, for a layer norm with bias 2 d; two a layer
+        final_norm   one more                                               last stage
         head         v d, with tied embeddings 0                            last stage
 
     and the biases. Tied embeddings are there twice if first and last stage are two ranks.
@@ -131,9 +132,9 @@ def parameters_on_rank(
         if position == "learned":
             embeddings = table + max_seq_len * d_model
     head = 0
-    final_norms = 0
+    final_norm = 0
     if stage == pp_size - 1:
-        final_norms = 1
+        final_norm = norm_parameters(d_model, norm, bias)
         if not tie_embeddings or pp_size > 1:
             head = table
     dense = feed_forward_parameters(d_model, d_ff, activation, bias, tp_size)
@@ -144,6 +145,7 @@ def parameters_on_rank(
         "feed_forward": (layers - sparse) * dense,
         "experts": sparse * experts,
         "routers": sparse * n_experts * d_model,
-        "norms": (2 * layers + final_norms) * norm_parameters(d_model, norm, bias),
+        "norms": 2 * layers * norm_parameters(d_model, norm, bias),
+        "final_norm": final_norm,
         "head": head,
     }

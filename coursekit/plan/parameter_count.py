@@ -30,6 +30,7 @@ def parameters(shape: Any, *, experts: ExpertLayers | None = None) -> Breakdown:
     """
     known = scalars(shape, Layout(), experts)
     parts = call(parameters_on_rank, known, stage=0)
+    parts["norms"] += parts.pop("final_norm")
     if experts is None:
         del parts["experts"], parts["routers"]
     return Breakdown(parts, unit="parameters")
