@@ -1,5 +1,5 @@
 """Looks for the first place where two ranks of a group differ, as in a single group: order is not everything."""
-# scores: {test_who_waits: 0, test_who_waits_hidden: 0}
+# scores: {test_who_waits: 0, test_who_waits_hidden: 1}
 
 # %% grade_id="who_waits"
 def who_waits(programs):
