@@ -374,7 +374,7 @@ for start, cache, bandwidth in ((0.004, 32, 25e9), (0.02, 260, 7e9), (1e-6, 1, 4
 # %% [markdown]
 # ## Task 4. Other people's machines (4 points)
 #
-# Five friends ask what to install. You know their machines as dictionaries:
+# Friends ask what to install. You know their machines as dictionaries, which `friend` below makes:
 #
 # - `system`: "Linux", "macOS" or "Windows" (inside WSL it is "Linux"); `architecture`: "x86_64" or "arm64";
 # - `cards`: a list of (major, minor) compute capabilities of NVIDIA cards, and `driver`, the major version of

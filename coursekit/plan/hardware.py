@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import platform
 import shutil
@@ -190,6 +189,5 @@ def _sysctl(name: str) -> str:
     return _output("sysctl", "-n", name).strip()
 
 
-@functools.cache
 def _output(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
