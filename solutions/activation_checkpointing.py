@@ -326,12 +326,12 @@ def trained_by_hand(x, weights):
     return weights
 
 
-generator = torch.Generator().manual_seed(3)
-x = torch.randn(5, 3, dtype=torch.float64, generator=generator)
-weight, scale = (torch.randn(n, 3, dtype=torch.float64, generator=generator) for n in (3, 1))
+hidden_draws = torch.Generator().manual_seed(3)
+x = torch.randn(5, 3, dtype=torch.float64, generator=hidden_draws)
+weight, scale = (torch.randn(n, 3, dtype=torch.float64, generator=hidden_draws) for n in (3, 1))
 noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(8), dtype=x.dtype)
 want = (x * noise).T @ (((x * noise) @ weight).cos() * scale)
-weights = [torch.randn(3, 3, dtype=torch.float64, generator=generator) for _ in range(3)]
+weights = [torch.randn(3, 3, dtype=torch.float64, generator=hidden_draws) for _ in range(3)]
 
 
 def expect_frozen():
