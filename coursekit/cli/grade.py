@@ -22,6 +22,10 @@ def grade(
         bool,
         typer.Option("--allow-unsandboxed", help="Go on where this machine does not keep code in its box."),
     ] = False,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(help="Run the notebooks on the workers of this Dask scheduler, as tcp://HOST:PORT."),
+    ] = None,
 ) -> None:
     """Grade the submissions to an exercise, and write scores, feedback and a report."""
     from coursekit.grading import journal
@@ -35,8 +39,15 @@ def grade(
 
     folder = Course.open(course)
     limits = Limits(cell_seconds=cell_seconds, notebook_seconds=10 * cell_seconds)
-    options = Options(tuple(student or ()), workers, force, limits, allow_unsandboxed=allow_unsandboxed)
-    for note in probe().notes:
+    options = Options(
+        tuple(student or ()),
+        workers,
+        force,
+        limits,
+        allow_unsandboxed=allow_unsandboxed,
+        scheduler=scheduler,
+    )
+    for note in probe().notes if scheduler is None else ():
         typer.echo(f"note: {note}", err=True)
     before = entries(folder, assignment)
     try:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from typing import TYPE_CHECKING
 
 from coursekit.errors import InputError
 from coursekit.grading import journal
@@ -19,6 +20,9 @@ from coursekit.grading.intake import fingerprint
 from coursekit.grading.report import Result
 from coursekit.grading.run import Limits
 from coursekit.grading.template import exercise_version
+
+if TYPE_CHECKING:
+    from coursekit.grading.cluster import ClusterExecutor
 
 OnResult = Callable[[Result, bool], None]
 
@@ -31,6 +35,7 @@ class Options:
         to a trusted process. A student's code can then change what the tests say.
     allow_unsandboxed: go on where this machine does not keep students' code from the grader's files, the
         network or other processes.
+    scheduler: address of a Dask scheduler whose workers run the notebooks, in the place of this machine's.
     """
 
     students: Sequence[str] = ()
@@ -39,6 +44,7 @@ class Options:
     limits: Limits = field(default_factory=Limits)
     tests_in_place: bool = False
     allow_unsandboxed: bool = False
+    scheduler: str | None = None
 
 
 def grade_assignment(
@@ -55,7 +61,8 @@ def grade_assignment(
         course: the course folder.
         assignment: the exercise's slug.
         options: students, workers, limits.
-        executor: carries the runs; by default threads, each of which waits for one kernel.
+        executor: carries the runs; by default threads, each of which waits for one kernel, or the cluster of
+            `options.scheduler`.
         on_result: called with each result as it comes, and whether it was kept from an earlier run.
     Raises: InputError if the assignment is not there, nobody knows a student that was named, or this machine
         refuses what the sandbox needs.
@@ -136,8 +143,11 @@ def _grade(
     from coursekit.grading.session import Session
 
     results = {}
-    back_up(course)
     with ExitStack() as stack:
+        if options.scheduler and executor is None:
+            executor = stack.enter_context(_cluster(options))
+            options = replace(options, workers=executor.num_workers)
+        back_up(course)
         session = stack.enter_context(Session(course, assignment, options=options))
         pool = executor or stack.enter_context(ThreadPoolExecutor(options.workers))
         stack.enter_context(_kernels_die_with_us())
@@ -146,6 +156,12 @@ def _grade(
             if on_result:
                 on_result(result, False)
     return results
+
+
+def _cluster(options: Options) -> ClusterExecutor:
+    from coursekit.grading.cluster import ClusterExecutor
+
+    return ClusterExecutor(str(options.scheduler), allow_unsandboxed=options.allow_unsandboxed)
 
 
 @contextmanager
