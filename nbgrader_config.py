@@ -3,7 +3,11 @@
 A class is graded in a folder of its own, which `coursekit course init` makes with its own configuration.
 """
 
+from coursekit.grading.nbgrader_settings import show_safely
+
 c = get_config()
+
+show_safely(c)
 
 c.CourseDirectory.course_id = "large_models"
 c.CourseDirectory.source_directory = "solutions"

@@ -15,47 +15,17 @@ FOLDERS = ("source", "release", "submitted", "autograded", "feedback")
 STUDENTS_HEADER = "id,first_name,last_name,email\n"
 CONFIG = '''"""nbgrader's configuration of this course: `nbgrader` and `coursekit grade` both read it."""
 
+from coursekit.grading.nbgrader_settings import grade_fairly, show_safely
+
 c = get_config()  # noqa: F821
 
+grade_fairly(c)  # `nbgrader autograde` rebuilds, runs and scores submissions as `coursekit grade` does
+show_safely(c)  # pages without hidden tests, and a formgrader that runs nothing of a student's
+
+# What is set from here on holds.
 c.CourseDirectory.course_id = "{course_id}"
 c.CourseDirectory.ignore = [".ipynb_checkpoints", "*.pyc", "__pycache__", ".*"]
-
 c.RunNotebook.timeout = 60  # seconds a cell, under `nbgrader autograde`
-
-# A submission is rebuilt from the released notebook and the student's answers, whatever else was done to it.
-c.Autograde.sanitize_preprocessors = [
-    "coursekit.grading.preprocessors.RebuildSubmission",
-    "nbgrader.preprocessors.ClearOutput",
-    "nbgrader.preprocessors.OverwriteKernelspec",
-    "nbgrader.preprocessors.OverwriteCells",
-    "nbgrader.preprocessors.CheckCellMetadata",
-]
-
-# nbgrader's own list, but: forbidden imports say so; a kernel that dies costs what follows, not the whole
-# grade; a warning on stderr costs nothing; and a test cell that did not run earns nothing.
-c.Autograde.autograde_preprocessors = [
-    "coursekit.grading.preprocessors.BlockForbidden",
-    "coursekit.grading.preprocessors.RunNotebook",
-    "coursekit.grading.preprocessors.FailClosed",
-    "nbconvert.preprocessors.ClearMetadataPreprocessor",
-    "nbgrader.preprocessors.LimitOutput",
-    "nbgrader.preprocessors.SaveAutoGrades",
-    "nbgrader.preprocessors.AssignLatePenalties",
-    "nbgrader.preprocessors.CheckCellMetadata",
-]
-
-# A student's page shows neither the source nor the output of hidden tests.
-c.GenerateFeedback.preprocessors = [
-    "nbgrader.preprocessors.GetGrades",
-    "coursekit.grading.feedback.HideHiddenTests",
-    "nbconvert.preprocessors.CSSHTMLHeaderPreprocessor",
-]
-# It is one file that loads nothing from the network and holds no script.
-c.GenerateFeedback.exporter_class = "coursekit.grading.feedback_page.FeedbackPage"
-
-# What students' cells show, and the HTML in what they write, is made harmless before the formgrader shows it.
-c.HTMLExporter.sanitize_html = True
-c.HTMLExporter.filters = {"markdown2html": "coursekit.grading.feedback_page.clean_markdown"}
 '''
 
 

@@ -5,11 +5,14 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from nbgrader.api import Gradebook
 
+from coursekit.grading.course import Course
 from coursekit.grading.mishaps import MISHAPS
+from coursekit.grading.nbgrader_tools import load_config
 
 # All that `coursekit course init` sets is left out: this is nbgrader as it comes.
 STOCK = 'c = get_config()\nc.CourseDirectory.course_id = "course"\nc.Execute.shutdown_kernel = "immediate"\n'
@@ -141,12 +144,18 @@ def test_nbgraders_commands_work_on_a_folder_that_we_graded(classroom):
     assert "ada" in listed.stdout + listed.stderr
 
 
-def test_the_configuration_of_the_checkout_points_at_its_sources_and_exercises():
-    from pathlib import Path
+def test_the_checkout_and_a_course_folder_are_configured_by_one_source(classroom):
+    ours = load_config(classroom.course)
+    checkout = load_config(Course(Path(__file__).resolve().parents[2]))
+    assert checkout.CourseDirectory.source_directory == "solutions"
+    assert checkout.CourseDirectory.release_directory == "exercises"
+    for config in (ours, checkout):
+        assert "coursekit.grading.feedback.HideHiddenTests" in config.GenerateFeedback.preprocessors
+        assert config.HTMLExporter.sanitize_html
+    assert (ours.GenerateFeedback, ours.HTMLExporter) == (checkout.GenerateFeedback, checkout.HTMLExporter)
 
-    from traitlets.config.loader import PyFileConfigLoader
 
-    root = Path(__file__).resolve().parents[2]
-    config = PyFileConfigLoader("nbgrader_config.py", path=str(root)).load_config()
-    assert config.CourseDirectory.source_directory == "solutions"
-    assert config.CourseDirectory.release_directory == "exercises"
+def test_what_an_instructor_sets_below_our_settings_holds(classroom):
+    path = classroom.course.root / "nbgrader_config.py"
+    path.write_text(path.read_text() + "c.HTMLExporter.sanitize_html = False\n")
+    assert load_config(classroom.course).HTMLExporter.sanitize_html is False
