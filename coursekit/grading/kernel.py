@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import logging
+import math
 import time
 from pathlib import Path
 from queue import Empty
@@ -33,7 +34,8 @@ NO_MESSAGES = (ValueError, TypeError, LookupError, AttributeError, RecursionErro
 ANSWER = "__import__('coursekit.grading.trusted.student_side', fromlist=['answer']).answer('{}', globals())"
 # Answers are base64 text.
 ANSWER_MESSAGE_BYTES, OUTPUT_MESSAGE_BYTES = MAX_BYTES * 4 // 3 + 2**20, 16 * 2**20
-INTERRUPT_SECONDS, ALIVE_SECONDS = 0.5, 0.5
+INTERRUPT_SECONDS, ALIVE_SECONDS, SUBSCRIBED_SECONDS = 0.5, 0.5, 0.1
+RECONNECT_MILLISECONDS = 5
 
 
 class BoundedContext(zmq.asyncio.Context):
@@ -45,6 +47,7 @@ class BoundedContext(zmq.asyncio.Context):
         outputs = socket_type == zmq.SUB
         made.maxmsgsize = OUTPUT_MESSAGE_BYTES if outputs else ANSWER_MESSAGE_BYTES
         made.rcvhwm = 50 if outputs else 2
+        made.reconnect_ivl = RECONNECT_MILLISECONDS  # we may be here before the kernel has made its end
         return made
 
 
@@ -55,6 +58,26 @@ class BoundedKernelClient(AsyncKernelClient):
     def _context_default(self) -> BoundedContext:
         self._created_context = True  # destroyed with this client
         return BoundedContext()
+
+    def start_channels(self, **_: bool) -> None:
+        """Open the channels that grading uses: no input, and no heartbeat, which is a thread of its own."""
+        super().start_channels(stdin=False, hb=False)
+
+    async def wait_for_ready(self, timeout: float = math.inf) -> None:
+        """Return once the kernel answers and what it puts out arrives here. Raises: RuntimeError.
+
+        jupyter_client's own form then waits for a fifth of a second in which nothing arrives.
+        """
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            number = self.kernel_info()
+            if await _answer_to(number, self.shell_channel, ALIVE_SECONDS) is not None:
+                # It is lost while the subscription is still on its way: then the kernel is asked once more.
+                if await _answer_to(number, self.iopub_channel, SUBSCRIBED_SECONDS) is not None:
+                    return
+            if not await self.is_alive():
+                raise RuntimeError("it died before it answered")
+        raise RuntimeError(f"no answer in {timeout:g} seconds")
 
 
 class BoundedClient(NotebookClient):
@@ -199,6 +222,19 @@ def _answer_in(content: dict[str, Any]) -> bytes:
         return base64.b64decode(text.strip("'"), validate=True)
     except (KeyError, TypeError, AttributeError, ValueError):
         return b""
+
+
+async def _answer_to(number: str, channel: Any, seconds: float) -> dict[str, Any] | None:
+    """Return the first message on a channel that belongs to a request, or None if there is none in time."""
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0:
+        try:
+            message = await channel.get_msg(timeout=left)
+        except Empty:
+            break
+        if message["parent_header"].get("msg_id") == number:
+            return message
+    return None
 
 
 async def _drop_messages(channel: Any) -> None:

@@ -7,9 +7,11 @@ metadata; so does the environment variable `JUPYTER_DEFAULT_PROVISIONER_NAME`, f
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from coursekit.grading.sandbox.filesystem import HOME, SOCKETS, TEMPORARY
 from coursekit.grading.sandbox.policy import Policy, readable_paths
 
 START_SECONDS = 60.0
+KILL_SECONDS = 5.0
 
 
 class SandboxProvisioner(LocalProvisioner):
@@ -73,7 +76,7 @@ class SandboxProvisioner(LocalProvisioner):
             folder=str(self._root),
             sockets=str(self._sockets),
             files=self.cwd,
-            readable=tuple(readable_paths()),
+            readable=readable_paths(),
         )
         template = current_template(policy.preload, environment)
         process = template.fork(request)
@@ -114,6 +117,14 @@ class SandboxProvisioner(LocalProvisioner):
             self.process.poll()
             return self.process.stopped
         return self._stopped
+
+    async def kill(self, restart: bool = False) -> None:
+        """End the kernel and all that it started; return when that has happened."""
+        await super().kill(restart)
+        if self.process:
+            # At once: its manager would look for it every tenth of a second.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                await asyncio.to_thread(self.process.wait, KILL_SECONDS)
 
     async def send_signal(self, signum: int) -> None:
         """Have the kernel's process group signalled."""

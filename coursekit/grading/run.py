@@ -23,6 +23,7 @@ from coursekit.errors import CoursekitError, require
 from coursekit.grading.sandbox import excess
 from coursekit.grading.sandbox.policy import Policy
 from coursekit.grading.trusted.side import Bounds, TrustedSide
+from coursekit.notebooks.scoring import score_cell
 
 CellState = Literal["ok", "error", "timeout", "died", "not_run"]
 
@@ -86,8 +87,9 @@ class Run:
 def run_notebook(job: Job) -> Run:
     """Return the notebook executed in a fresh kernel and a fresh folder.
 
-    Hidden tests run in a second kernel, which starts when the first has ended: a student's function sees what
-    a test calls it with, so nothing that is shown may come from a process that a hidden test has called.
+    A student's function sees what a test calls it with, so nothing that is shown may come from a process that
+    a hidden test has called. Where something could, the notebook runs once more, in another kernel without
+    hidden tests, and what that gives is shown. A right answer that prints nothing runs once.
 
     A cell that raises, runs too long or kills the kernel is recorded as such; what cannot run any more is
     "not_run". Raises: KernelStartError if no kernel starts.
@@ -96,9 +98,15 @@ def run_notebook(job: Job) -> Run:
     cells = json.loads(job.notebook)["cells"]
     # Tests that run in place may use each other's names, and are unprotected in any case.
     hidden = {i for i, cell in enumerate(cells) if _name(cell) in job.hidden_tests and not job.tests_in_place}
-    done = _run_in_folder(job, set(range(len(cells))) - hidden)
-    if again := _cells_for(hidden, cells, done.states):
-        done.take(_run_in_folder(job, again), hidden & again)
+    everything = set(range(len(cells)))
+    done = _run_in_folder(job, everything)
+    if hidden and not _tells_nothing(done, hidden):
+        shown, died = _run_in_folder(job, everything - hidden), "died" in done.states
+        # What a visible test did to the kernel must not cost the hidden tests that stand below it.
+        again = _cells_for(hidden, cells, shown.states) if died else hidden
+        if again:
+            shown.take(_run_in_folder(job, again) if died else done, hidden & again)
+        done = shown
     executed = json.dumps(done.notebook, ensure_ascii=False).encode("utf-8", "replace")
     return Run(executed, tuple(done.states), time.monotonic() - start, done.stopped)
 
@@ -117,6 +125,25 @@ class _Pass:
             self.notebook["cells"][index] = other.notebook["cells"][index]
             self.states[index] = other.states[index]
         self.stopped |= {index: what for index, what in other.stopped.items() if index in indices}
+
+
+def _tells_nothing(done: _Pass, hidden: set[int]) -> bool:
+    """Return whether nothing that is shown of a run says what the hidden tests in it called with.
+
+    That is: below the first of them, visible tests all passed and showed only the points, which are ours, and
+    the student's cells showed nothing. Cells are numbered by us.
+    """
+    for index, cell in enumerate(done.notebook["cells"]):
+        if cell["cell_type"] != "code" or index in hidden or index < min(hidden):
+            continue
+        if done.states[index] != "ok" or any(o["output_type"] != "execute_result" for o in cell["outputs"]):
+            return False
+        if is_test(cell):
+            if score_cell(cell).status != "passed":
+                return False
+        elif cell["outputs"]:
+            return False
+    return "died" not in done.states
 
 
 def _cells_for(hidden: set[int], cells: list[dict[str, Any]], states: list[CellState]) -> set[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import sys
 import sysconfig
@@ -93,14 +94,15 @@ def modules_for(code: str) -> tuple[str, ...]:
     return ("numpy",) if "numpy" in imported else ()
 
 
-def readable_paths() -> list[str]:
+@functools.cache
+def readable_paths() -> tuple[str, ...]:
     """Return what a kernel has to read: interpreter, libraries, this package, and the system's shared files.
 
     Nothing else of `sys.path`: it may hold the course's own folder.
     """
     paths = {Path(sys.base_prefix, name) for name in ("bin", "lib")} | _interpreter_paths()
     paths |= {Path(path) for path in _SYSTEM}
-    return [str(path) for path in _outermost(path for path in paths if path.exists())]
+    return tuple(str(path) for path in _outermost(path for path in paths if path.exists()))
 
 
 _SYSTEM = (

@@ -1,4 +1,4 @@
-"""Hidden tests run in a kernel of their own: nothing that is shown comes from one that they have called."""
+"""What is shown comes from no kernel that a hidden test has called; a second one runs only where it must."""
 
 import functools
 
@@ -41,11 +41,31 @@ def test_a_hidden_test_sees_the_answer_as_it_is_at_its_place(check):
     assert done.scores == {"test_2": 2, "test_4": 0, "test_5": 0}
 
 
-def test_hidden_tests_see_neither_what_visible_ones_did_nor_the_other_way_round(check):
+def test_visible_tests_see_nothing_of_what_hidden_ones_did(check):
     counting = "calls = 0\ndef count():\n    global calls\n    calls += 1\n    return calls"
     cells = [("solution", counting), *[("test", "expect_equal(count(), 1)")] * 2]
-    assert check(*cells, hidden_tests=frozenset({"test_3"})).scores == {"test_2": 2, "test_3": 2}
+    assert check(*cells, hidden_tests=frozenset({"test_2"})).scores == {"test_2": 2, "test_3": 2}
     assert check(*cells).scores == {"test_2": 2, "test_3": 0}
+
+
+RIGHT, DIES = "def other(): return 1", "def other():\n    import os\n    os._exit(1)"
+KERNELS = {RIGHT: 1, f"{RIGHT}\nprint(1)": 2, f"{RIGHT}\n1": 2, "def other(): return 2": 2, DIES: 3}
+
+
+@pytest.mark.parametrize("answer", KERNELS)
+def test_only_an_answer_that_could_tell_something_runs_more_than_once(check, tmp_path, answer):
+    count = f"with open({str(tmp_path / 'kernels')!r}, 'a') as file: file.write('x')"
+    cells = (("solution", f"{count}\nprint('above')"), ("solution", SPY), HIDDEN, ("solution", answer), LATER)
+    done = check(*cells, hidden_tests=frozenset({"test_3"}))
+    assert len((tmp_path / "kernels").read_text()) == KERNELS[answer]
+    assert done.scores == {"test_3": 2, "test_5": 2 * answer.startswith(RIGHT)}
+
+
+def test_a_hidden_test_that_fails_says_nothing_and_needs_no_second_kernel(check, tmp_path):
+    count = f"with open({str(tmp_path / 'kernels')!r}, 'a') as file: file.write('x')"
+    done = check(("solution", f"{count}\ndef add(a, b): return 5"), VISIBLE, HIDDEN, hidden_tests={"test_3"})
+    assert done.scores == {"test_2": 2, "test_3": 0}
+    assert (tmp_path / "kernels").read_text() == "x"
 
 
 def test_a_kernel_that_dies_costs_hidden_tests_what_stands_below(check):
