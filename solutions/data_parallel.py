@@ -9,6 +9,11 @@
 #     - coursekit.parallel.shard_batch
 #     - coursekit.parallel.shard_indices
 #     - coursekit.parallel.replicate
+#     - coursekit.parallel.zero_naive
+#     - coursekit.parallel.ZeroOptimizerNaive
+#     - coursekit.parallel.shard_optimizer
+#     - coursekit.parallel.shard_model
+#     - torch.distributed.optim
 #     - torch.nn.parallel
 #     - torch.utils.data.distributed
 #     - torch.utils.data.DistributedSampler
@@ -16,9 +21,9 @@
 
 # %% [markdown]
 # # Data parallelism
-# Six tasks and a question, 20 points, about 75 minutes. You deal out data, weigh gradients, mend a training
-# loop with four planted bugs, pack buckets, design an all-reduce that the chapter does not show, and find
-# out why a run hangs. Tasks 2 and 3 are tested on real processes.
+# Six tasks and a question, 20 points, about 80 minutes. You deal out data, weigh gradients, mend a training
+# loop with four planted bugs, share out an optimizer, design an all-reduce that the chapter does not show,
+# and find out why a run hangs. Tasks 2, 3 and 4 are tested on real processes.
 #
 # To run a function of yours on two ranks, use `launch` as in the cell below. What it returns is a list with
 # one result for each rank. If a rank fails, the error says which and where. Gradients are to be averaged
@@ -431,92 +436,148 @@ for max_norm in (0.2, 1e9):
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# ## Task 4. Pack the buckets (2 points)
-# Gradients come out of backward one after the other. A bucket takes consecutive gradients and is sent as
-# soon as it is closed. You want few calls, but no bucket above the limit, and a smaller first bucket, so
-# that the link has work early (DDP's defaults are 1 MiB for the first and 25 MiB for the others). A gradient
-# above the limit travels alone. Where several answers have the fewest buckets, any of them will do.
+# ## Task 4. An optimizer in parts (3 points)
+# Copies waste memory: every rank keeps the same momentum. Share it out, as stage 1 of ZeRO does, and clip
+# on the way. To keep it short, all weights of the model are one vector of n numbers. Of N ranks, rank r is
+# responsible for the numbers r k to (r + 1) k - 1, where k is n / N rounded up; where that runs past the
+# end, the shard is filled up with zeros. A rank keeps the momentum of its shard and of nothing else.
 
 
-# %% nbgrader="solution" grade_id="plan_buckets"
-def plan_buckets(sizes, first_cap, cap):
-    """Return the fewest buckets, as a list of lists of positions in `sizes`, in order; every position once.
+# %% nbgrader="solution" grade_id="zero_step"
+def zero_step(weight, momentum, gradient, lr, beta, max_norm):
+    """Return (weight, momentum) after one step of SGD with momentum that all ranks make together.
 
-    No bucket is empty; without gradients there are no buckets.
+    All ranks together do what one process does: g is the mean over the ranks of their `gradient`, multiplied
+    by min(1, max_norm / its norm); m = beta m + g; w = w - lr m.
 
     Args:
-        sizes: bytes of each gradient, in the order in which backward produces them.
-        first_cap: most bytes in the first bucket.
-        cap: most bytes in each later one. A bucket with a single gradient may be larger.
+        weight: (n,), the same on every rank.
+        momentum: (k,), this rank's shard of m.
+        gradient: (n,), that of this rank's share of the batch.
+        lr: of the step.
+        beta: of the momentum.
+        max_norm: of the whole mean gradient.
+
+    Returns: the new weight (n,), the same on every rank, and the new shard (k,).
     """
     ### BEGIN SOLUTION
-    buckets, filled = [], 0
-    for position, size in enumerate(sizes):
-        limit = first_cap if len(buckets) == 1 else cap
-        if not buckets or filled + size > limit:
-            buckets.append([])
-            filled = 0
-        buckets[-1].append(position)
-        filled += size
-    return buckets
+    rank, world_size = dist.get_rank(), dist.get_world_size()
+    padding = (0, len(momentum) * world_size - len(weight))
+    mine = torch.empty_like(momentum)
+    dist.reduce_scatter(mine, list(nn.functional.pad(gradient, padding).chunk(world_size)))
+    mine /= world_size
+    square = mine.square().sum()
+    dist.all_reduce(square)  # each number of g is in one shard, so the squares add up to those of the whole
+    mine *= min(1.0, max_norm / square.sqrt().item())
+    momentum = beta * momentum + mine
+    shard = nn.functional.pad(weight, padding).chunk(world_size)[rank] - lr * momentum
+    shards = [torch.empty_like(shard) for _ in range(world_size)]
+    dist.all_gather(shards, shard)
+    return torch.cat(shards)[: len(weight)], momentum
     ### END SOLUTION
 
 
-# %% nbgrader="tests" grade_id="test_plan_buckets" points=1
-for sizes, number in (([4, 3, 3, 9, 1, 5, 5, 30, 2], 6), ([12, 3, 4], 2), ([], 0)):
-    plan = plan_buckets(sizes, 8, 10)
-    expect_equal(
-        [position for bucket in plan for position in bucket],
-        list(range(len(sizes))),
-        hint=f"{sizes}: every gradient once, in the order in which backward produces them",
-    )
-    for k, bucket in enumerate(plan):
-        total, limit = sum(sizes[position] for position in bucket), 10 if k else 8
-        expect_equal(len(bucket) > 0, True, hint=f"{sizes}: bucket {k} is empty, a call that sends nothing")
-        expect_equal(
-            len(bucket) == 1 or total <= limit,
-            True,
-            hint=f"{sizes}: bucket {k} is {bucket}, {total} bytes in all; its limit is {limit}",
-        )
-    expect_equal(
-        len(plan), number, hint=f"{sizes}, limits 8 and 10: number of buckets; exactly full is allowed"
-    )
+# %% nbgrader="tests" grade_id="test_zero_step" points=2
+def steps_of_two(weight, gradients, lr, beta, max_norm):
+    from coursekit.parallel import launch
+
+    def on_rank():
+        w, m = weight, torch.zeros(-(-len(weight) // 2), dtype=torch.float64)
+        for of_step in gradients:
+            w, m = zero_step(w, m, of_step[dist.get_rank()], lr, beta, max_norm)
+        return w, m
+
+    return launch(on_rank, 2, timeout_seconds=15)
 
 
-# %% nbgrader="tests" grade_id="test_plan_buckets_hidden" points=1
-# Graded with tests that you do not see: many random lists, against a search over all ways to cut them.
+def one_process(weight, gradients, lr, beta, max_norm):
+    m = torch.zeros_like(weight)
+    for of_step in gradients:
+        g = sum(of_step) / len(of_step)
+        m = beta * m + g * min(1.0, max_norm / g.norm().item())
+        weight = weight - lr * m
+    return weight, m
+
+
+generator = torch.Generator().manual_seed(8)
+start = torch.randn(6, dtype=torch.float64, generator=generator)
+per_step = [[torch.randn(6, dtype=torch.float64, generator=generator) for _ in range(2)] for _ in range(3)]
+uneven = torch.tensor([9.0, 9, 9, 0.1, 0.1, 0.1], dtype=torch.float64)  # rank 0's shard is much longer
+other = torch.tensor([1.0, -8, 2, 0.1, 0.1, 0.1], dtype=torch.float64)
+clipped = [[uneven * (1 + k), other] for k in range(3)]
+points_for(
+    [
+        (
+            1,
+            lambda: [
+                expect_close(
+                    [w for w, _ in probe(steps_of_two, start, per_step, 0.1, 0.9, 1e9)],
+                    [one_process(start, per_step, 0.1, 0.9, 1e9)[0]] * 2,
+                    rtol=1e-9,
+                    hint="two ranks, three steps, no clipping: the weight on both ranks",
+                ),
+                expect_close(
+                    [m for _, m in probe(steps_of_two, start, per_step, 0.1, 0.9, 1e9)],
+                    list(one_process(start, per_step, 0.1, 0.9, 1e9)[1].chunk(2)),
+                    rtol=1e-9,
+                    hint="two ranks, three steps: rank 0 keeps the momentum of the first three numbers, "
+                    "rank 1 of the others",
+                ),
+            ],
+        ),
+        (
+            1,
+            lambda: expect_close(
+                probe(steps_of_two, start, clipped, 0.1, 0.9, 0.5)[1][0],
+                one_process(start, clipped, 0.1, 0.9, 0.5)[0],
+                rtol=1e-5,  # with or without clip_grad_norm_'s 1e-6 in the denominator
+                hint="clipped at 0.5, with a gradient that lies nearly all in rank 0's shard: of which "
+                "vector is the norm, and who knows it?",
+            ),
+        ),
+    ]
+)
+
+
+# %% nbgrader="tests" grade_id="test_zero_step_hidden" points=1
+# Graded with tests that you do not see: four ranks, lengths that do not divide, shards without a number.
 ### BEGIN HIDDEN TESTS
-def fewest(sizes, first_cap, cap):
-    best = [0] + [10**9] * len(sizes)  # best[k]: fewest buckets for the first k gradients
-    for stop in range(1, len(sizes) + 1):
-        for start in range(stop):
-            limit = first_cap if start == 0 else cap
-            if stop - start == 1 or sum(sizes[start:stop]) <= limit:
-                best[stop] = min(best[stop], best[start] + 1)
-    return best[-1]
+def steps_of_four(weights, gradients, lr, beta, max_norm):
+    from coursekit.parallel import launch
+
+    def on_rank():
+        ends = []
+        for weight, of_steps in zip(weights, gradients, strict=True):
+            w, m = weight, torch.zeros(-(-len(weight) // 4), dtype=torch.float64)
+            for of_step in of_steps:
+                w, m = zero_step(w, m, of_step[dist.get_rank()], lr, beta, max_norm)
+            ends.append((w, m))
+        return ends
+
+    return launch(on_rank, 4, timeout_seconds=15)
 
 
-rng = np.random.default_rng(6)
-for _ in range(40):
-    sizes = rng.integers(1, 12, size=rng.integers(0, 12)).tolist()
-    first_cap, cap = int(rng.integers(2, 8)), int(rng.integers(8, 20))
-    plan = plan_buckets(sizes, first_cap, cap)
-    expect_equal(
-        [p for bucket in plan for p in bucket], list(range(len(sizes))), hint=f"{sizes}: each once, in order"
-    )
-    for k, bucket in enumerate(plan):
-        limit = first_cap if k == 0 else cap
-        expect_equal(len(bucket) > 0, True, hint=f"sizes {sizes}: bucket {k} is empty")
-        expect_equal(
-            len(bucket) == 1 or sum(sizes[p] for p in bucket) <= limit,
-            True,
-            hint=f"sizes {sizes}, limits {first_cap} and {cap}: bucket {bucket} is too large",
-        )
-    expect_equal(
-        len(plan),
-        fewest(sizes, first_cap, cap),
-        hint=f"{sizes}, limits {first_cap} and {cap}: fewer calls are possible",
-    )
+generator = torch.Generator().manual_seed(9)
+weights = [torch.randn(n, dtype=torch.float64, generator=generator) for n in (10, 5)]
+gradients = [
+    [[torch.randn(len(w), dtype=torch.float64, generator=generator) for _ in range(4)] for _ in range(3)]
+    for w in weights
+]
+ranks = probe(steps_of_four, weights, gradients, 0.2, 0.5, 0.4)
+for k, (weight, of_steps) in enumerate(zip(weights, gradients, strict=True)):
+    want, momentum = weight, torch.zeros_like(weight)
+    for of_step in of_steps:
+        mean = sum(of_step) / 4
+        momentum = 0.5 * momentum + mean * min(1.0, 0.4 / mean.norm().item())
+        want = want - 0.2 * momentum
+    size = -(-len(weight) // 4)
+    for rank in range(4):
+        got, shard = ranks[rank][k]
+        hint = f"four ranks, {len(weight)} numbers, clipped: "
+        expect_close(got, want, rtol=1e-5, hint=hint + f"the weight on rank {rank}")
+        mine = momentum[rank * size : (rank + 1) * size]
+        padded = torch.cat([mine, torch.zeros(size - len(mine), dtype=torch.float64)])
+        expect_close(shard, padded, rtol=1e-5, atol=1e-12, hint=hint + f"the momentum of rank {rank}")
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -670,8 +731,8 @@ for calls, want, hint in (
     expect_equal(first_mismatch(calls), want, hint=hint)
 ### END HIDDEN TESTS
 
-# %% [markdown] nbgrader="answer" grade_id="explain" points=3
-# ## A question (3 points, read by a person)
+# %% [markdown] nbgrader="answer" grade_id="explain" points=2
+# ## A question (2 points, read by a person)
 # A team moves a run from 8 to 64 GPUs. Batch per GPU and learning rate stay as they were. A step takes 0.44
 # s instead of 0.40 s, so they report "7.3 times as fast". After the same number of *tokens*, however, the
 # loss is 0.15 nats higher than on 8 GPUs, and somebody suspects a bug in the gradient averaging.
@@ -693,8 +754,8 @@ for calls, want, hint in (
 # critical batch size.
 #
 # **Rubric.** 1 point: the larger global batch at a fixed learning rate (fewer steps per token) explains it
-# without a bug. 1 point: an experiment that holds the global batch fixed, or compares the averaged gradient
-# of one fixed batch, with what each outcome would mean. 1 point: throughput told apart from progress: time
-# to a loss, with the learning rate tuned for each size, or a limit such as the critical batch named. Half
-# points are fine.
+# without a bug, and throughput is told apart from progress (time to a loss, with the learning rate tuned for
+# each size, or a limit such as the critical batch named); half a point for each. 1 point: an experiment that
+# holds the global batch fixed, or compares the averaged gradient of one fixed batch, with what each outcome
+# would mean.
 # ### END SOLUTION
