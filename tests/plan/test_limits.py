@@ -79,8 +79,8 @@ def test_version_1_of_control_groups_is_read_as_well(tmp_path):
         {
             # Docker names the group as the host does, and shows it as the top of the tree.
             "proc/self/cgroup": "5:cpu,cpuacct:/docker/ab\n4:memory:/docker/ab\n0::/system.slice",
-            "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": "50000",
-            "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": "100000",
+            "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": "25000",
+            "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": "50000",
             "sys/fs/cgroup/memory/memory.limit_in_bytes": str(2 * GiB),
             "sys/fs/cgroup/memory/memory.usage_in_bytes": str(GiB),
             "sys/fs/cgroup/memory/memory.stat": "total_inactive_file 0",
