@@ -16,7 +16,7 @@ from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-_LABEL = re.compile(r"^(Args|Returns?|Raises|Yields|Attributes|Source|Example|Note):[ \t]*(.*)$")
+_LABEL = re.compile(r"^(Args|Where|Returns?|Raises|Yields|Attributes|Source|Example|Note):[ \t]*(.*)$")
 
 
 def setup(app: Sphinx) -> None:
@@ -155,7 +155,7 @@ def _markdown(doc: str) -> list[str]:
     for line in _fenced(doc.split("\n")):
         label = _LABEL.match(line)
         if label:
-            arguments = label[1] in ("Args", "Attributes") and not label[2]
+            arguments = label[1] in ("Args", "Where", "Attributes") and not label[2]
             lines += [
                 "",
                 f"**{label[1]}**" + (f": {label[2]}" if label[2] else ":"),

@@ -1,0 +1,9 @@
+"""A cell that raises: its function is not there; the other tasks keep their marks."""
+# scores: {test_choose_run: 0, test_choose_run_hidden: 0}
+
+# %% grade_id="choose_run"
+def choose_run(sizes, n, days, flops_per_second, memory_bytes, bytes_per_param, corpus_tokens):
+    return sizes[0], corpus_tokens
+
+
+raise RuntimeError("left over from debugging")
