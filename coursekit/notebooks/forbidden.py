@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
+import threading
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +18,9 @@ from coursekit.notebooks.scoring import grading_words
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
+# Python counts the depth of a tree for all threads together: two that parse at once may raise SystemError
+# (python/cpython issue 106905). Grading parses in several threads.
+_PARSING = threading.Lock()
 _IMPORT_CALLS = ("__import__", "import_module", "importlib.import_module")
 
 
@@ -90,7 +94,8 @@ def parse_cell(source: str) -> ast.Module | None:
         return None
     blanked = re.sub(r"^(\s*)[%!].*$", r"\1pass", source, flags=re.MULTILINE)
     try:
-        return ast.parse(blanked)
+        with _PARSING:
+            return ast.parse(blanked)
     except (SyntaxError, ValueError):
         return None
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
@@ -82,3 +85,30 @@ def test_a_blocked_cell_makes_its_tests_fail_with_the_message_and_no_others(inst
     }
     assert [f.name for f in findings] == ["statistics"]
     assert findings[0].message in scores["test_token_mean"].message
+
+
+PARSE_IN_THREADS = """
+import gc, sys
+from concurrent.futures import ThreadPoolExecutor
+from coursekit.notebooks.forbidden import parse_cell
+
+class Cycle:
+    def __init__(self): self.itself = self
+    def __del__(self): sum(range(50))
+
+def parse(number):
+    for _ in range(20): Cycle()
+    return parse_cell("def f(x):\\n    return [x + 1, {'a': (x, x)}]\\n" * 100) is not None
+
+# Python code that runs in the middle of a parse, where another thread may take over.
+gc.set_threshold(20)
+sys.setswitchinterval(1e-6)
+with ThreadPoolExecutor(4) as pool:
+    print(sum(pool.map(parse, range(80))))
+"""
+
+
+def test_cells_are_parsed_right_in_several_threads_at_once():
+    """Python 3.11 raised SystemError in one of ten of these, as it did now and then in grading."""
+    done = subprocess.run([sys.executable, "-c", PARSE_IN_THREADS], capture_output=True, text=True)
+    assert done.stdout == "80\n", done.stderr
