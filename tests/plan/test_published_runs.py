@@ -76,7 +76,7 @@ LLAMA_405B = [(1024, 64, 1, 8192, 32, 0.43), (2048, 128, 1, 8192, 16, 0.41), (20
 
 @pytest.mark.parametrize("row", LLAMA_405B, ids=str)
 def test_llama_405bs_utilization_is_predicted(row):
-    # The third comes out a quarter too quick: full squares of scores are counted as if all were computed at
+    # The third comes out a seventh too quick: full squares of scores are counted as if all were computed at
     # the rate of large matrices, and at 131,072 tokens they are most of the work.
     nodes, dp, cp, seq_len, sequences, published = row
     layout = Layout(
@@ -88,7 +88,7 @@ def test_llama_405bs_utilization_is_predicted(row):
     shape = preset("llama3-405b")
     seconds = step_seconds(shape, layout, cluster, seq_len=seq_len, recipe="mixed_18").total
     mfu = predicted_mfu(shape, layout, cluster, seq_len=seq_len, seconds=seconds)
-    assert mfu == pytest.approx(published, rel=0.1 if cp == 1 else 0.25)
+    assert mfu == pytest.approx(published, rel=0.1 if cp == 1 else 0.2)
 
 
 def test_llama_405bs_published_mesh_is_close_to_the_best_that_is_found():
