@@ -1,12 +1,11 @@
-"""Operations against torch's own counter, and the plain functions of time, money, energy and storage."""
-
-import math
+"""Operations against torch's own counter, and the plain functions of time, money and energy."""
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from coursekit import plan
+from coursekit.formulas.scaling_laws import parametric_optimal_params
 from coursekit.models import GPT, GPTConfig, naive_attention, use_experts
 from coursekit.train import checkpoint_layers
 
@@ -63,23 +62,7 @@ def test_an_embedding_that_is_counted_as_a_product_would_be_noticed():
     assert wrong > 1.05 * counted(GPT2)
 
 
-def test_youngs_interval_loses_least():
-    times = {"checkpoint_seconds": 20, "seconds_between_failures": 3 * 3600}
-    best = plan.seconds_between_checkpoints(**times)
-    least = plan.lost_share(best, **times)
-    assert least == pytest.approx(2 * 20 / best)  # writing costs then as much as doing again
-    assert all(plan.lost_share(best * factor, **times) > least for factor in (0.5, 0.9, 1.1, 2))
-
-
-def test_a_checkpoint_holds_master_weights_and_moments():
-    assert plan.checkpoint_bytes(1, recipe="mixed_16") == plan.checkpoint_bytes(1, recipe="mixed_20") == 12
-    assert plan.checkpoint_bytes(1, recipe="fp32_16") == plan.checkpoint_bytes(1, recipe="autocast_18") == 12
-    assert plan.checkpoint_bytes(1, recipe="bf16_only") == 6
-
-
 def test_the_fitted_loss_is_least_where_its_minimum_is_said_to_be():
-    from coursekit.formulas.scaling_laws import parametric_optimal_params
-
     flops = 1e22
     best = parametric_optimal_params(flops)
     losses = [plan.parametric_loss(n, flops / (6 * n)) for n in (0.9 * best, best, 1.1 * best)]
@@ -94,7 +77,6 @@ def test_the_fitted_loss_is_least_where_its_minimum_is_said_to_be():
         lambda: plan.mfu(1e5, flops_per_token=6e9, num_devices=8, peak_flops_per_second=0),
         lambda: plan.compute_optimal_tokens(0),
         lambda: plan.communication_seconds(1e9, bandwidth_bytes_per_second=0),
-        lambda: plan.lost_share(0, checkpoint_seconds=1, seconds_between_failures=math.inf),
     ],
 )
 def test_numbers_that_cannot_be_are_refused(wrong):

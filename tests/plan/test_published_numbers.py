@@ -168,7 +168,7 @@ ANSWERS = {
 
 OTHER_CODE = (
     "measured on Hugging Face's modelling code, whose norms keep a float32 copy of their input, and other "
-    "kernels; the planner counts what coursekit.models.GPT keeps, see test_activations.py"
+    "kernels; the planner counts what coursekit.models.GPT keeps, see test_activation_memory.py"
 )
 CHOSEN = "a choice of the authors, which no formula gives; the shape in it serves the rows of table D.1"
 PARABOLAS = "another fit, by parabolas; the planner has approaches 1 and 3"
