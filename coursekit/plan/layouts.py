@@ -19,6 +19,10 @@ from coursekit.plan.step_time import decisive_stages, predicted_mfu, step_second
 
 _MICRO_BATCH_SIZES = (1, 2, 4, 8)
 _STAGES_PER_RANK = (1, 2, 4)
+_CAN_BE_FIXED = frozenset(
+    "dp_size tp_size pp_size cp_size zero_stage micro_batch_size checkpointing attention sequence_parallel "
+    "stages_per_rank".split()
+)
 _TOKENS_WORTH_SPLITTING = 8192
 """Shorter parts of a sequence are not tried: attention is not what takes memory or time there."""
 
@@ -47,8 +51,9 @@ def rank_layouts(
         global_batch_tokens: of an optimizer step: what training well allows, not what is quick.
         seq_len: tokens of a sequence.
         recipe: name or `PrecisionRecipe`.
-        fixed: fields of `Layout` that are decided already, such as `{"tp_size": 8}`.
-    Raises: InputError if the batch is no whole number of sequences, or `fixed` names no field of a layout.
+        fixed: fields of `Layout` that are decided already, such as `{"tp_size": 8}`. The number of
+            micro-batches follows from the batch, and the order of the pipeline from the stages a rank.
+    Raises: InputError if the batch is no whole number of sequences, or `fixed` names another field.
 
     >>> from coursekit.models import preset
     >>> ranked = rank_layouts(
@@ -66,8 +71,12 @@ def rank_layouts(
             got=global_batch_tokens,
         )
     fixed = fixed or {}
-    if unknown := set(fixed) - {field.name for field in dataclasses.fields(Layout)}:
-        raise InputError("no such field of a layout", got=", ".join(sorted(unknown)))
+    if unknown := set(fixed) - _CAN_BE_FIXED:
+        raise InputError(
+            "this cannot be decided beforehand",
+            expected=", ".join(sorted(_CAN_BE_FIXED)),
+            got=", ".join(sorted(unknown)),
+        )
     search = _Search(shape, cluster, sequences, seq_len, recipe, fixed)
     ranked = sorted(map(search.best, search.meshes()), key=_order)
     if not ranked:
@@ -117,7 +126,10 @@ class _Search:
             return RankedLayout(plain, f"impossible: {_cannot_share(self.sequences, mesh['dp_size'])}")
         sized = [(layout, self.memory(layout)) for layout in self.options(mesh)]
         if not sized:
-            return RankedLayout(plain, "impossible: no options are left for these sizes")
+            per_copy = self.sequences // mesh["dp_size"]
+            return RankedLayout(
+                plain, f"impossible: {per_copy} sequences a copy do not divide as was decided"
+            )
         fitting = [(layout, size) for layout, size in sized if size.total <= self.cluster.usable_bytes]
         if not fitting:
             layout, size = min(sized, key=lambda pair: pair[1].total)
@@ -147,6 +159,8 @@ class _Search:
             options = dict(zip(choices, values, strict=True))
             micro_batches = per_copy // options["micro_batch_size"]
             stages = options["stages_per_rank"]
+            if per_copy % options["micro_batch_size"] or (stages > 1 and not has_stages):
+                continue
             # Interleaving needs the micro-batches in groups of as many as there are ranks.
             if stages > 1 and (
                 stages * mesh["pp_size"] > self.shape.n_layers or micro_batches % mesh["pp_size"]

@@ -128,11 +128,31 @@ def test_what_is_decided_already_is_kept():
     assert len(rank(fixed={"tp_size": 4, "dp_size": 2})) == 1
 
 
+@pytest.mark.parametrize("size", [2, 3, 64])
+def test_a_micro_batch_that_is_decided_keeps_the_batch_or_makes_a_mesh_impossible(size):
+    ranked = rank(fixed={"micro_batch_size": size})
+    for each in ranked:
+        per_copy = 64 // each.layout.dp_size
+        assert (each.memory is None) == bool(per_copy % size)
+        if each.memory:
+            assert (each.layout.micro_batch_size, each.layout.global_batch_size) == (size, 64)
+    assert any("do not divide" in each.why for each in ranked) == (size != 2)
+
+
+def test_stages_a_rank_that_are_decided_leave_only_pipelines():
+    ranked = rank(fixed={"stages_per_rank": 2})
+    possible = [each.layout for each in ranked if each.memory]
+    assert possible
+    assert {(layout.schedule, layout.stages_per_rank) for layout in possible} == {("interleaved", 2)}
+    assert min(layout.pp_size for layout in possible) == 2
+
+
 def test_wrong_questions_are_refused():
     with pytest.raises(InputError, match="multiple of 8192"):
         rank(global_batch_tokens=10_000)
-    with pytest.raises(InputError, match="tensor_size"):
-        rank(fixed={"tensor_size": 4})
+    for unknown in ("tensor_size", "grad_accum_steps", "schedule"):
+        with pytest.raises(InputError, match=unknown):
+            rank(fixed={unknown: 4})
     with pytest.raises(InputError, match="tp_size=3"):
         rank(fixed={"tp_size": 3})
 

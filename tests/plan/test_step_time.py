@@ -12,6 +12,7 @@ from coursekit.parallel.mesh import axis_groups
 from coursekit.plan.bytes_sent import communication
 from coursekit.plan.cluster import Cluster
 from coursekit.plan.layout import Layout
+from coursekit.plan.memory_per_device import memory
 from coursekit.plan.step_time import decisive_stages, predicted_mfu, step_seconds
 
 LLAMA_8B = preset("llama3-8b")
@@ -86,6 +87,10 @@ def test_the_control_an_axis_on_the_slow_links_takes_longer():
 @pytest.mark.parametrize("schedule", ["1f1b", "gpipe"])
 def test_three_stages_decide(pp_size, schedule):
     shape = preset("gpt2-xl")
+
+    def largest(stages):
+        return max(memory(shape, layout, seq_len=1024, stage=s).total for s in stages)
+
     layout = Layout(pp_size=pp_size, grad_accum_steps=8, schedule=schedule)
     cluster = Cluster(1, pp_size)
 
@@ -93,6 +98,7 @@ def test_three_stages_decide(pp_size, schedule):
         return max(step_seconds(shape, layout, cluster, seq_len=1024, stage=s).total for s in stages)
 
     assert longest(decisive_stages(layout)) == longest(range(pp_size))
+    assert largest(decisive_stages(layout)) == largest(range(pp_size))
 
 
 def test_a_layout_of_another_size_and_a_wrong_cluster_are_refused():
