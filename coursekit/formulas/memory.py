@@ -129,6 +129,20 @@ def activations_on_rank(
     }
 
 
+def fresh_gradient_bytes(head_bytes: float, kept_bytes: float, is_last: bool, is_tied: bool) -> float:
+    """Return what the head's gradient needs beyond `kept_bytes`, before it is added to the one that is there.
+
+    It is as large as the head. Where the head is the embedding too, three such tensors meet at the end of the
+    backward pass, when activations and logits are gone: one gradient of each, and their sum. For many
+    tokens the logits need more; for few, this decides.
+    """
+    if not is_last:
+        return 0.0
+    if is_tied:
+        return max(head_bytes, 3 * head_bytes - kept_bytes)
+    return head_bytes
+
+
 def memory_on_rank(
     vocab_size: int,
     max_seq_len: int,
@@ -230,6 +244,13 @@ def memory_on_rank(
     if stage == pp_size - 1:
         logits = logit_bytes(micro_batch_size * seq_len / cp_size, vocabulary_rows(vocab_size, tp_size))
     again = acts["recomputed_layer"]
+    kept = total(acts) - again
+    fresh = fresh_gradient_bytes(
+        vocabulary_rows(vocab_size, tp_size) * d_model * min(4, param_bytes),
+        kept + logits,
+        stage == pp_size - 1,
+        tie_embeddings and pp_size == 1,
+    )
     copies = dp_size * cp_size
     sparse = params["experts"]
     dense = total(params) - sparse
@@ -256,7 +277,7 @@ def memory_on_rank(
         "parameters": kept_params * param_bytes,
         "gradients": kept_grads * gradient_bytes,
         "optimizer_states": kept_states * optimizer_bytes,
-        "activations": total(acts) - again,
+        "activations": kept,
         "logits": logits,
-        "buffers": gathered + max(2 * logits, again - logits),
+        "buffers": gathered + max(2 * logits, again - logits, fresh),
     }

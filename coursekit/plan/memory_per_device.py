@@ -37,8 +37,8 @@ def memory(
     Returns:
         parameters, gradients, optimizer_states (master weights and moments), activations, logits (the
         float32 log-probabilities that the loss keeps), buffers (whole parameters that ZeRO-3 gathers; two
-        more tensors of the logits' size while the loss's gradient is computed, or, with full
-        checkpointing, the layer that is computed again, if that is more).
+        more tensors of the logits' size while the loss's gradient is computed; or, if that is more, the
+        head's fresh gradient, or with full checkpointing the layer that is computed again).
     Raises: InputError if the shape does not divide so.
     Source: Rajbhandari et al. 2020 (https://arxiv.org/abs/1910.02054) for the state, Korthikanti et al.
         2022 (https://arxiv.org/abs/2205.05198) for the activations.
