@@ -320,7 +320,7 @@ def stuck_ranks(programs):
     Args:
         programs: for each rank its calls; each call a tuple of the ranks of its group, in rising order.
 
-    For instance [[(0, 1), (0, 2)], [(0, 1)], [], ] is stuck at {0: (1, [2])}.
+    For instance [[(0, 1), (0, 2)], [(0, 1)], []] is stuck at {0: (1, [2])}: rank 2 makes no call at all.
     """
     ### BEGIN SOLUTION
     at = [0] * len(programs)
