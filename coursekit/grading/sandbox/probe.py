@@ -130,7 +130,7 @@ def _attempts(folder: str) -> dict[str, Callable[[], object]]:
         "account": _try_account,
         "landlock": functools.partial(landlock.restrict_files, read=["/"], write=[], sockets=[]),
         "landlock_signals": _try_landlock_signals,
-        "system_calls": functools.partial(seccomp.restrict_system_calls, internet=True),
+        "system_calls": functools.partial(seccomp.restrict_system_calls, internet=True, own_files=False),
         "limits": _try_limits,
     }
 

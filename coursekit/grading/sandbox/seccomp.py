@@ -37,6 +37,14 @@ DENIED: dict[str, tuple[int | None, int | None]] = {
     "memfd_create": (319, 279), "memfd_secret": (447, 447),
     "shmget": (29, 194), "msgget": (68, 186), "semget": (64, 190), "mq_open": (240, 180),
 }  # fmt: skip
+# What Landlock does not look at: permissions, owners and attributes of files.
+PERMISSIONS: dict[str, tuple[int | None, int | None]] = {
+    "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452),
+    "chown": (92, None), "fchown": (93, 55), "lchown": (94, None), "fchownat": (260, 54),
+    "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7), "setxattrat": (463, 463),
+    "removexattr": (197, 14), "lremovexattr": (198, 15), "fremovexattr": (199, 16),
+    "removexattrat": (466, 466),
+}  # fmt: skip
 _SPECIAL = {"clone": (56, 220), "clone3": (435, 435), "socket": (41, 198), "ioctl": (16, 29)}
 _MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column of the tables, AUDIT_ARCH
 _NEW_NAMESPACES = 0x7E020000 | 0x00000080  # every CLONE_NEW flag: a namespace would bring capabilities back
@@ -48,13 +56,18 @@ _ALLOW, _KILL, _ERROR = 0x7FFF0000, 0x80000000, 0x00050000
 _NUMBER, _ARCHITECTURE, _FIRST, _SECOND = 0, 4, 16, 24  # offsets in struct seccomp_data, low halves
 
 
-def restrict_system_calls(*, internet: bool) -> None:
+def restrict_system_calls(*, internet: bool, own_files: bool) -> None:
     """From now on, refuse this process and all that it starts the calls of `DENIED`.
 
-    They fail with EPERM. Sockets other than Unix ones, and internet ones where `internet` is true, fail
-    with EOPNOTSUPP. Raises: OSError where the system refuses, or on a machine whose numbers are not known.
+    They fail with EPERM. Sockets other than Unix ones, and internet ones where `internet` is true, fail with
+    EOPNOTSUPP. Unless `own_files`, unless it sees a file system of its own alone, the calls of `PERMISSIONS`
+    do nothing and say that it is done: every copy of a file ends with one.
+
+    Raises: OSError where the system refuses, or on a machine whose numbers are not known.
     """
-    program = b"".join(struct.pack("=HBBI", *line) for line in _program(internet=internet))
+    program = b"".join(
+        struct.pack("=HBBI", *line) for line in _program(internet=internet, own_files=own_files)
+    )
     code = ctypes.create_string_buffer(program, len(program))
     header = ctypes.create_string_buffer(struct.pack("@HP", len(program) // 8, ctypes.addressof(code)))
     filter_mode = 2
@@ -65,7 +78,7 @@ def restrict_system_calls(*, internet: bool) -> None:
 Line = tuple[int, int, int, int]  # code, lines to skip if true, if false, operand
 
 
-def _program(*, internet: bool) -> list[Line]:
+def _program(*, internet: bool, own_files: bool) -> list[Line]:
     machine = platform.machine()
     if machine not in _MACHINES:
         raise OSError(errno.ENOSYS, f"no table of system calls for {machine}")
@@ -78,9 +91,11 @@ def _program(*, internet: bool) -> list[Line]:
         # The x32 numbers of x86_64 are a second way to the same calls.
         *_refuse(_AT_LEAST, 0x40000000, errno.ENOSYS),
     ]
-    for numbers in DENIED.values():
-        if (number := numbers[column]) is not None:
-            lines += _refuse(_EQUAL, number, errno.EPERM)
+    nothing_done = 0
+    for table, error in ((DENIED, errno.EPERM), ({} if own_files else PERMISSIONS, nothing_done)):
+        for numbers in table.values():
+            if (number := numbers[column]) is not None:
+                lines += _refuse(_EQUAL, number, error)
     # Its flags lie in memory, where a filter cannot look; the C library then falls back to clone.
     lines += _refuse(_EQUAL, special["clone3"], errno.ENOSYS)
     lines += _when(special["clone"], _FIRST, _refuse(_ANY_BIT, _NEW_NAMESPACES, errno.EPERM))

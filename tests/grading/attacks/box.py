@@ -11,6 +11,8 @@ from contextlib import suppress
 
 import psutil
 
+from coursekit.grading.sandbox.seccomp import restrict_system_calls
+
 PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -19,6 +21,11 @@ def enter(*, address_space: int = 4 * 2**30) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (address_space, address_space))
     resource.setrlimit(resource.RLIMIT_FSIZE, (3 * 2**30, 3 * 2**30))
     adopt()
+
+
+def refuse_namespaces() -> None:
+    """Be like a container: this process and its children can make no namespaces, nor mount anything."""
+    restrict_system_calls(internet=True, own_files=True)
 
 
 def adopt() -> None:

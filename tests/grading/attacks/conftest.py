@@ -39,7 +39,7 @@ class Range:
         """The canaries."""
         return list(self.canaries.values())
 
-    def defended(self, folder: Path, names: list[str]) -> dict[str, outcome.Outcome]:
+    def defended(self, folder: Path, names: list[str], **environment: str) -> dict[str, outcome.Outcome]:
         """Grade a class of these attackers by the pipeline; return their outcomes, and the neighbour's."""
         course = Course(folder / "course")
         shutil.copytree(self.origin.root, course.root)
@@ -49,7 +49,7 @@ class Range:
             desk = Desk(released, course.submitted(f"m_{name}", SLUG), attack=name, target=target)
             hand_in(ATTACKS[name], desk)
         before, report = outcome.snapshot(course.root), folder / "report.json"
-        said = self.run("defended", str(course.root), str(report), folder=course.root)
+        said = self.run("defended", str(course.root), str(report), folder=course.root, **environment)
         left = outcome.Outcome(
             changed=outcome.snapshot(course.root) != before,
             survivors=json.loads(said),
@@ -85,9 +85,10 @@ class Range:
         outside.mkdir()
         return Target(course.root, outside, self.listener.server_address[1])
 
-    def run(self, module: str, *arguments: str, folder: Path) -> str:
+    def run(self, module: str, *arguments: str, folder: Path, **environment: str) -> str:
         """Run a module of this package, and return what it printed."""
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "A_SECRET": self.canaries["environment"]}
+        ours = {"PYTHONPATH": str(ROOT), "A_SECRET": self.canaries["environment"]}
+        environment = {**os.environ, **ours, **environment}
         command = [sys.executable, "-m", f"tests.grading.attacks.{module}", *arguments]
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, timeout=280)
         assert done.returncode == 0, done.stderr.decode()[-3000:]

@@ -1,6 +1,8 @@
 """A class of attackers, graded by the pipeline in one run, and what can be seen of it afterwards.
 
 python -m tests.grading.attacks.defended COURSE REPORT.json [STUDENT ...]
+
+With REFUSE_NAMESPACES in the environment the system grants it none, as in most containers.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from coursekit.grading.course import Course
 from coursekit.grading.pipeline import Options, grade_assignment
 from coursekit.grading.report import write_report
 from coursekit.grading.run import Limits
+from coursekit.grading.sandbox.probe import probe
 
 from . import box
 from .corpus import SLUG
@@ -24,6 +27,9 @@ LIMITS = Limits(cell_seconds=2, notebook_seconds=20, drain_seconds=2)
 def main() -> None:
     """Grade the course, write the report; say on stdout which processes were left over, as JSON."""
     box.adopt()
+    if os.environ.get("REFUSE_NAMESPACES"):
+        box.refuse_namespaces()
+        assert "files" in probe().refused
     pid = os.fork()
     if pid == 0:
         course, report = Course.open(sys.argv[1]), Path(sys.argv[2])

@@ -1,8 +1,12 @@
 """No attack gains anything from the pipeline, and each gains what it is after where nothing defends."""
 
+import os
+
 import pytest
 
-from . import outcome
+from coursekit.grading.sandbox.probe import probe
+
+from . import exhaustion, outcome, outliving, reading, writing
 from .corpus import FULL
 from .families import ATTACKS, FEW, MODULES
 from .not_defended_yet import NOT_DEFENDED_YET
@@ -38,9 +42,9 @@ def in_vain(seen, secrets):
     return [attack.name for attack in attacks if not outcome.gained(attack, seen[attack.name], secrets)]
 
 
-def check_defended(attack_range, folder, names):
+def check_defended(attack_range, folder, names, **environment):
     names = [name for name in names if name not in NOT_DEFENDED_YET]
-    seen = attack_range.defended(folder, names)
+    seen = attack_range.defended(folder, names, **environment)
     found = harms(seen, attack_range.secrets)
     assert not found, "\n".join(found)
     neighbour = seen["neighbour"]
@@ -74,6 +78,19 @@ def test_the_few_attacks_succeed_without_the_defences(attack_range, tmp_path):
 @pytest.mark.slow
 def test_no_attack_gains_anything(attack_range, tmp_path):
     check_defended(attack_range, tmp_path, list(ATTACKS))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not probe().granted >= {"landlock", "landlock_signals", "system_calls"},
+    reason="this machine would have nothing left to defend with",
+)
+def test_no_attack_on_the_machine_gains_anything_where_namespaces_are_refused(attack_range, tmp_path):
+    attacks = [attack for module in (reading, writing, exhaustion, outliving) for attack in module.ATTACKS]
+    # The system does not count root's threads, and the keeper sees them a tenth of a second later.
+    uncounted = {"thread_bomb"} if os.geteuid() == 0 else set()
+    names = [attack.name for attack in attacks if attack.name not in uncounted]
+    check_defended(attack_range, tmp_path, names, REFUSE_NAMESPACES="1")
 
 
 @pytest.mark.slow

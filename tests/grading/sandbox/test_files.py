@@ -44,6 +44,28 @@ def test_without_both_layers_of_files_it_is_open(attempt, secret, code):
     attempt.works_without(*ROOT, "landlock", code=code.format(path=str(secret)))
 
 
+def test_permissions_of_a_file_outside_cannot_be_changed(attempt, secret):
+    if attempt.refused("system_calls"):
+        return
+    code = f"import os, shutil; os.chmod({str(secret)!r}, 0o600); shutil.copy(os.__file__, 'copy.py')"
+    assert attempt.run(code, {"system_calls"})[0] == ("ok",)  # nobody is told, and copies can be made
+    assert secret.stat().st_mode & 0o777 == 0o666
+    attempt.works_without(*ROOT, "landlock", "system_calls", code=code)
+    assert secret.stat().st_mode & 0o777 == 0o600
+
+
+def test_nothing_can_be_left_in_the_machine_s_shared_memory(attempt, tmp_path):
+    if attempt.refused("landlock"):
+        return
+    path = Path("/dev/shm", f"{tmp_path.parent.name}-left")
+    code = f"open({str(path)!r}, 'w').write('x')"
+    assert attempt.run(code, {"landlock"})[0] == ("error",)
+    assert attempt.run(code, attempt.granted)[0] == ("ok" if "files" in attempt.granted else "error",)
+    assert not path.exists()
+    assert attempt.run(code, {"limits"})[0] == ("ok",)
+    path.unlink()
+
+
 def test_the_grader_s_own_files_are_closed(attempt):
     code = "import numpy; open(numpy.__file__, 'a')"
     for layer in ("files", "landlock"):

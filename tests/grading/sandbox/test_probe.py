@@ -15,7 +15,7 @@ BARE = Protection(frozenset({"limits"}), {name: "refused here" for name in LAYER
 NO_NAMESPACES = """
 import json, sys
 from coursekit.grading.sandbox.seccomp import restrict_system_calls
-restrict_system_calls(internet=True)
+restrict_system_calls(internet=True, own_files=True)
 from coursekit.grading.run import Job, Limits, run_notebook
 from coursekit.grading.sandbox.probe import probe
 protection = probe()
