@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 
 
@@ -48,12 +51,31 @@ def require(package: str, *, extra: str) -> ModuleType:
     Raises: MissingExtraError if the package itself is absent. An error inside it passes through.
     """
     try:
-        return importlib.import_module(package)
+        with _without_grammars():
+            return importlib.import_module(package)
     except ModuleNotFoundError as error:
         # A missing dependency *of* the package is another fault and must not be blamed on the extra.
         if error.name is not None and package.split(".")[0] == error.name.split(".")[0]:
             raise MissingExtraError(package.split(".")[0], extra=extra) from error
         raise
+
+
+@contextmanager
+def _without_grammars() -> Iterator[None]:
+    """Let jsonschema, which nbformat imports, find that rfc3987_syntax is not installed.
+
+    JupyterLab brings it along. It builds 38 grammars when imported, in two seconds, for a check of
+    international web addresses that no notebook's schema asks for.
+    """
+    name = "rfc3987_syntax"
+    if name in sys.modules or "jsonschema" in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        sys.modules.pop(name, None)
 
 
 def _sentence(problem: str, expected: object, got: object, fix: str) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import html
 import importlib.util
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from traitlets.config import Config
 TEMPLATES = Path(__file__).with_name("templates")
 # A formula is converted by recursion; nobody writes one this long.
 MAX_FORMULA_CHARACTERS = 2000
+MAX_KEPT_CELLS, MAX_KEPT_CHARACTERS = 128, 20_000
 _NO_ALT = re.compile(r"<img(?=\s)(?![^>]*\salt=)")
 _PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 
@@ -29,6 +32,10 @@ class FeedbackPage(HTMLExporter):
 
     `c.GenerateFeedback.exporter_class` names it, so that `nbgrader generate_feedback` writes the same pages.
     """
+
+    def __init__(self, **options: Any) -> None:
+        self._highlighters: dict[str | None, Callable[..., str]] = {}
+        super().__init__(**options)
 
     @property
     def default_config(self) -> Config:
@@ -59,13 +66,26 @@ class FeedbackPage(HTMLExporter):
         language = nb.metadata.get("language_info", {})
         lexer = language.get("pygments_lexer", language.get("name"))
         resources = self._init_resources(resources)
-        self.register_filter("highlight_code", Highlight2HTML(pygments_lexer=lexer, parent=self))
+        self.register_filter("highlight_code", self._highlighter(lexer))
         self.register_filter(
             "filter_data_type",
             WidgetsDataTypeFilter(notebook_metadata=self._nb_metadata, parent=self, resources=resources),
         )
         page, resources = TemplateExporter.from_notebook_node(self, nb, resources, **options)
         return _NO_ALT.sub('<img alt="picture without a description"', page), resources
+
+    def _highlighter(self, lexer: str | None) -> Callable[..., str]:
+        """Return a function from code to HTML that remembers: most cells are the same for all students."""
+        if lexer not in self._highlighters:
+            highlight = Highlight2HTML(pygments_lexer=lexer, parent=self)
+            kept = functools.lru_cache(MAX_KEPT_CELLS)(highlight)
+
+            def highlighted(source: str, language: str | None = None, metadata: Any = None) -> str:
+                plain = len(source) <= MAX_KEPT_CHARACTERS and "magics_language" not in (metadata or {})
+                return kept(source, language) if plain else highlight(source, language, metadata)
+
+            self._highlighters[lexer] = highlighted
+        return self._highlighters[lexer]
 
     @pass_context
     def markdown2html(self, context: Any, source: str) -> str:

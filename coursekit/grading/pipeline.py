@@ -148,7 +148,8 @@ def _grade(
             executor = stack.enter_context(_cluster(options))
             options = replace(options, workers=executor.num_workers)
         back_up(course)
-        session = stack.enter_context(Session(course, assignment, options=options))
+        session = Session(course, assignment, options=options, local=executor is None)
+        stack.enter_context(session)
         pool = executor or stack.enter_context(ThreadPoolExecutor(options.workers))
         stack.enter_context(_kernels_die_with_us())
         for result in session.grade(todo, pool):

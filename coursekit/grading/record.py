@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,9 @@ from coursekit.grading.course import Course
 from coursekit.grading.intake import RejectedError, parse_answers
 from coursekit.grading.nbgrader_tools import load_config
 from coursekit.grading.report import Result
+
+# What nbgrader calls the cells of a notebook that have a grade or a comment.
+_KINDS = ("grade_cells", "solution_cells", "task_cells")
 
 
 class Recorder:
@@ -60,8 +63,9 @@ class Recorder:
         with book.db.no_autoflush:  # nbgrader fills a new submission before it adds it to the session
             book.update_or_create_submission(self.assignment, result.student, **stamp)
         with self._transaction():
-            self._write_scores(result)
-            self._write_comments(result, unanswered)
+            grades, comments = self._written(result.student)
+            self._write_scores(result, grades)
+            self._write_comments(result, comments, unanswered)
             self._write_penalty(result.student)
             self._execute(
                 journal.UPSERT,
@@ -122,22 +126,33 @@ class Recorder:
         """Remove the executed notebook of an earlier submission that another has replaced."""
         self.course.autograded(student, self.assignment).unlink(missing_ok=True)
 
-    def _write_scores(self, result: Result) -> None:
+    def _written(self, student: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return grade_id -> nbgrader's grade, and grade_id -> its comment, of a submission.
+
+        All at once: to find each by its name takes nbgrader a query over five tables.
+        """
+        notebook = self.gradebook.find_notebook(self.assignment, self.assignment)
+        names = {cell.id: cell.name for kind in _KINDS for cell in getattr(notebook, kind)}
+        graded = self.gradebook.find_submission_notebook(self.assignment, self.assignment, student)
+        grades = {names[grade.cell_id]: grade for grade in graded.grades}
+        return grades, {names[comment.cell_id]: comment for comment in graded.comments}
+
+    def _write_scores(self, result: Result, grades: Mapping[str, Any]) -> None:
         answers = self._answer_names() if result.status == "graded" else set()
         for cell in result.cells:
-            grade = self.gradebook.find_grade(cell.grade_id, self.assignment, self.assignment, result.student)
+            grade = grades[cell.grade_id]
             grade.auto_score = cell.score
             if grade.manual_score is not None and cell.grade_id in answers:
                 continue  # what was read once is read again only if it changed: mark_changed_answers
             # nbgrader's own rule: a hand-given score is looked at again when the cell was run again.
             grade.needs_manual_grade = grade.manual_score is not None or cell.score is None
 
-    def _write_comments(self, result: Result, unanswered: Collection[str]) -> None:
+    def _write_comments(
+        self, result: Result, comments: Mapping[str, Any], unanswered: Collection[str]
+    ) -> None:
         rejected = result.cells[0].message if result.status == "rejected" and result.cells else None
-        notebook = self.gradebook.find_notebook(self.assignment, self.assignment)
-        for cell in notebook.solution_cells:
-            comment = self.gradebook.find_comment(cell.name, self.assignment, self.assignment, result.student)
-            comment.auto_comment = rejected or ("No response." if cell.name in unanswered else None)
+        for name in self._answer_names():
+            comments[name].auto_comment = rejected or ("No response." if name in unanswered else None)
 
     def _write_penalty(self, student: str) -> None:
         from nbgrader.preprocessors import AssignLatePenalties

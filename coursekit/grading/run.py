@@ -20,9 +20,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from coursekit.errors import CoursekitError, require
+from coursekit.grading.cell_kinds import is_locked, is_test, name_of, text_of
+from coursekit.grading.forked import current_template
 from coursekit.grading.sandbox import excess
 from coursekit.grading.sandbox.policy import Policy
 from coursekit.grading.trusted.side import Bounds, TrustedSide
+from coursekit.grading.trusted.template import imported_modules, template_for
 from coursekit.notebooks.scoring import score_cell
 
 CellState = Literal["ok", "error", "timeout", "died", "not_run"]
@@ -97,7 +100,9 @@ def run_notebook(job: Job) -> Run:
     start = time.monotonic()
     cells = json.loads(job.notebook)["cells"]
     # Tests that run in place may use each other's names, and are unprotected in any case.
-    hidden = {i for i, cell in enumerate(cells) if _name(cell) in job.hidden_tests and not job.tests_in_place}
+    hidden = {
+        i for i, cell in enumerate(cells) if name_of(cell) in job.hidden_tests and not job.tests_in_place
+    }
     everything = set(range(len(cells)))
     done = _run_in_folder(job, everything)
     if hidden and not _tells_nothing(done, hidden):
@@ -109,6 +114,14 @@ def run_notebook(job: Job) -> Run:
         done = shown
     executed = json.dumps(done.notebook, ensure_ascii=False).encode("utf-8", "replace")
     return Run(executed, tuple(done.states), time.monotonic() - start, done.stopped)
+
+
+def start_templates(job: Job) -> None:
+    """Start the processes that kernels and tests of such a job are forked from; do not wait for them."""
+    if job.sandbox is not None:
+        current_template(job.sandbox.preload, _environment(job))
+    if sources := _trusted_sources(job):
+        template_for(imported_modules(sources))
 
 
 @dataclass
@@ -176,12 +189,13 @@ async def _execute(job: Job, chosen: set[int], box: Path) -> _Pass:
     async with AsyncExitStack() as stack:
         side = await _trusted_side(job, stack)
         client = make_client(job.notebook, job.limits, box=box)
-        stack.push_async_callback(_end, client, client.km.context)
+        manager = client.km  # the client forgets it when its kernel does not start
+        stack.push_async_callback(_end, client, manager, manager.context)
         await _start(client, job, box)
         done = _Pass(client.nb)
         await _run_cells(client, side, chosen, job.limits, done)
         if job.sandbox is not None:
-            _say_why(done, client.km.provisioner.stopped, job.sandbox)
+            _say_why(done, manager.provisioner.stopped, job.sandbox)
     return done
 
 
@@ -196,8 +210,8 @@ def _say_why(done: _Pass, what: str | None, policy: Policy) -> None:
     done.notebook["cells"][index]["outputs"][-1] = _node(error)
 
 
-async def _end(client: Any, sockets: Any) -> None:
-    provisioner = client.km.provisioner
+async def _end(client: Any, manager: Any, sockets: Any) -> None:
+    provisioner = manager.provisioner
     with suppress(Exception):  # a kernel that is dead already may fail to shut down in many ways
         await client._async_cleanup_kernel()
     if provisioner is not None:
@@ -209,27 +223,37 @@ async def _end(client: Any, sockets: Any) -> None:
 
 async def _trusted_side(job: Job, stack: AsyncExitStack) -> TrustedSide | None:
     """Return the process that runs the tests, getting ready; None where they run in place or are none."""
-    cells = json.loads(job.notebook)["cells"]
-    if job.tests_in_place or not any(is_test(cell) for cell in cells):
+    if not (sources := _trusted_sources(job)):
         return None
     limits = job.limits
     bounds = Bounds(limits.start_seconds, limits.drain_seconds, limits.output_bytes)
     side = TrustedSide(student_names=job.student_names, bounds=bounds)
     stack.push_async_callback(side.close)
-    await side.start([_text(cell) for cell in cells if is_test(cell) or is_locked(cell)], job.files)
+    await side.start(sources, job.files)
     return side
+
+
+def _trusted_sources(job: Job) -> list[str]:
+    """Return the cells that run on the trusted side; none where tests run in place or there are none."""
+    cells = json.loads(job.notebook)["cells"]
+    if job.tests_in_place or not any(is_test(cell) for cell in cells):
+        return []
+    return [text_of(cell) for cell in cells if is_test(cell) or is_locked(cell)]
+
+
+def _environment(job: Job) -> dict[str, str]:
+    return {**os.environ, "NBGRADER_EXECUTION": "autograde", **job.environment}
 
 
 async def _start(client: Any, job: Job, box: Path) -> None:
     from coursekit.grading.provisioner import use_sandbox
 
-    environment = {**os.environ, "NBGRADER_EXECUTION": "autograde", **job.environment}
     try:
         if job.sandbox is not None:
             use_sandbox(client.km, job.sandbox, folder=box.parent / "kernel")
         # The kernel's own log lines would mix with the progress display.
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        await client.async_start_new_kernel(cwd=str(box), env=environment, **quiet)
+        await client.async_start_new_kernel(cwd=str(box), env=_environment(job), **quiet)
         await client.async_start_new_kernel_client()
     except Exception as error:
         raise KernelStartError(f"no kernel started: {type(error).__name__}: {error}") from error
@@ -264,29 +288,8 @@ async def _run_cell(client: Any, side: TrustedSide | None, index: int, seconds: 
     return await client.run_cell(cell, index)
 
 
-def is_test(cell: Mapping[str, Any]) -> bool:
-    """Return whether a cell's outputs are points."""
-    words = cell["metadata"].get("nbgrader", {})
-    return cell["cell_type"] == "code" and bool(words.get("grade")) and not words.get("solution")
-
-
-def is_locked(cell: Mapping[str, Any]) -> bool:
-    """Return whether a code cell is the instructor's and no test: it runs on both sides."""
-    words = cell["metadata"].get("nbgrader", {})
-    plain = not words.get("grade") and not words.get("solution")
-    return cell["cell_type"] == "code" and bool(words.get("locked")) and plain
-
-
 def _node(output: dict[str, Any]) -> Any:
     return require("nbformat", extra="grading").from_dict(output)
-
-
-def _name(cell: Mapping[str, Any]) -> str | None:
-    return cell["metadata"].get("nbgrader", {}).get("grade_id")
-
-
-def _text(cell: Mapping[str, Any]) -> str:
-    return "".join(cell["source"])
 
 
 def _kill_group(group: int | None) -> None:

@@ -16,10 +16,11 @@ from coursekit.grading.course import Course
 from coursekit.grading.create import release_exercise
 from coursekit.grading.intake import RejectedError, Submission, fingerprint, parse_answers, read_submission
 from coursekit.grading.journal import stamped_version
+from coursekit.grading.nbgrader_tools import find_programs
 from coursekit.grading.rebuild import Rebuilt, rebuild
 from coursekit.grading.record import Recorder, valid_timestamp
 from coursekit.grading.report import Result, total
-from coursekit.grading.run import Job, Run, run_notebook
+from coursekit.grading.run import Job, Run, run_notebook, start_templates
 from coursekit.grading.sandbox.probe import sandbox_for
 from coursekit.grading.template import exercise_version, load_template, sibling_files
 
@@ -38,9 +39,12 @@ class _Pending:
 
 
 class Session:
-    """Grades submissions to one assignment; a context manager that holds the gradebook open."""
+    """Grades submissions to one assignment; a context manager that holds the gradebook open.
 
-    def __init__(self, course: Course, assignment: str, *, options: Options) -> None:
+    local: whether notebooks run as children of this process.
+    """
+
+    def __init__(self, course: Course, assignment: str, *, options: Options, local: bool = True) -> None:
         self.course, self.assignment, self.options = course, assignment, options
         version = exercise_version(course, assignment)
         stale = stamped_version(course.gradebook, assignment) != version
@@ -54,6 +58,10 @@ class Session:
             # Where others run the notebooks, each of them asks for what its own machine grants.
             allow_unsandboxed=options.allow_unsandboxed or options.scheduler is not None,
         )
+        if local:
+            find_programs()  # changes the PATH, which kernels share
+            # They import torch while this process imports nbgrader.
+            start_templates(self._job(self.template.notebook))
         self.recorder = Recorder(course, assignment, version=version)
 
     def __enter__(self) -> Session:
@@ -92,7 +100,11 @@ class Session:
             submission = replace(submission, timestamp=None, flags=(*submission.flags, "bad_timestamp"))
         rebuilt = rebuild(self.template, parse_answers(submission.data))
         notebook, flags = _without_forbidden(rebuilt.notebook)
-        job = Job(
+        pending = _Pending(submission, digest, rebuilt, (*submission.flags, *rebuilt.flags, *flags))
+        return pending, self._job(notebook)
+
+    def _job(self, notebook: dict[str, Any]) -> Job:
+        return Job(
             json.dumps(notebook).encode(),
             self.files,
             self.options.limits,
@@ -102,7 +114,6 @@ class Session:
             tests_in_place=self.options.tests_in_place,
             sandbox=self.sandbox,
         )
-        return _Pending(submission, digest, rebuilt, (*submission.flags, *rebuilt.flags, *flags)), job
 
     def _collect(self, running: dict[Future[Run], _Pending]) -> Iterator[Result]:
         done, _ = wait(running, return_when=FIRST_COMPLETED)

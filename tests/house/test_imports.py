@@ -148,6 +148,15 @@ def test_help_loads_nothing_heavy():
     assert loaded.isdisjoint(HEAVY | {"numpy"})
 
 
+def test_nbformat_is_imported_without_grammars_that_no_notebook_needs():
+    """They take two seconds; jsonschema builds them if it finds a package that JupyterLab brings along."""
+    loaded = loaded_by("from coursekit.errors import require; require('nbformat', extra='notebooks')")
+    assert "jsonschema" in loaded
+    assert loaded.isdisjoint({"rfc3987_syntax", "lark"})
+    plain = loaded_by("import nbformat")
+    assert "lark" in plain, "without it they are built"
+
+
 @pytest.mark.parametrize(
     "room", ["train", "parallel", "models", "notebooks", "grading", "tf", "plan", "plots"]
 )
