@@ -6,7 +6,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from course_book import api, assets, course, curriculum, directives, downloads, outputs, planner, tabs
+from course_book import api, assets, course, curriculum, directives, downloads, outputs, planner, sidebar, tabs
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -16,6 +16,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_config_value("course_preview", False, "", [bool])
     # Jupyter Book always sets it; the extension that it belongs to is left out on purpose.
     app.add_config_value("comments_config", {}, "")
-    for part in (api, course, outputs, assets, directives, curriculum, tabs, downloads, planner):
+    for part in (api, course, outputs, assets, directives, curriculum, tabs, downloads, planner, sidebar):
         part.setup(app)
     return {"version": "1", "parallel_read_safe": False, "parallel_write_safe": True, "env_version": 1}
