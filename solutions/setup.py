@@ -8,8 +8,8 @@
 # # Setting up
 #
 # Five functions to write and one question to answer, 18 points, about an hour and a quarter. The chapter
-# *Setting up* has what you need for the first three; tasks 2, 4 and 5 ask for something that it does not
-# show.
+# *Setting up* has what you need; how to be right in spite of a coarse clock (task 2), for other people's
+# machines (4) and under a budget (5) is yours to find.
 #
 # Each task has a cell for your code, with `raise NotImplementedError` in it, and a cell of tests below. The
 # tests say what is wrong in a sentence. Some tests are hidden; they use other numbers. Nothing here depends
