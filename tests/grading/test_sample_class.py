@@ -16,9 +16,12 @@ SAMPLE = SampleClass(
 )
 
 
-def test_the_class_shows_every_kind_of_submission_to_every_exercise():
+def test_the_class_shows_every_kind_of_submission_to_several_exercises():
     entries = read_class(SAMPLE.class_file)
-    assert {entry.assignment for entry in entries} == {path.stem for path in SAMPLE.solutions.glob("*.py")}
+    shown = {entry.assignment for entry in entries}
+    # Not to all of them: `make course` grades this class.
+    assert len(shown) >= 4
+    assert shown <= {path.stem for path in SAMPLE.solutions.glob("*.py")}
     assert len({(entry.assignment, entry.student) for entry in entries}) == len(entries) == 12
     assert {"reference", "stub", "warns", "crashes"} <= {entry.answer for entry in entries}
     mishaps = {entry.mishap for entry in entries}
