@@ -59,7 +59,7 @@ class Job:
     environment: what the kernel's environment gets.
     student_names: names that the exercise's solution cells define. Tests find no others on the student's
         side.
-    hidden_tests: grade_ids of tests that the student was not given; they run when all else has.
+    hidden_tests: grade_ids of tests that the student was not given; nothing that they call with is shown.
     tests_in_place: run test cells in the student's kernel, where student code can change what they say.
     sandbox: what the kernel may do; None is a kernel as Jupyter starts it, with all that the grader may do.
     """
