@@ -150,7 +150,8 @@ def expert_activations(
     """Return the bytes that experts keep of a micro-batch, in the place of one layer's `feed_forward_inner`.
 
     Each token is copied to the queues of k experts, and what they give is kept until the gates have weighed
-    it: 2 k d numbers a token. Routing is taken to be even.
+    it: 2 k d numbers a token. Routing is taken to be even: where it is not, queues as long as the longest are
+    kept, and more is needed. The gates and the places in the queues, a few numbers a choice, are left out.
 
     Where:
         n_experts: E; the router's logits and probabilities are float32, whatever the rest is.

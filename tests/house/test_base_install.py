@@ -77,7 +77,7 @@ def test_what_hides_packages_hides_them_and_leaves_the_base():
     assert "ModuleNotFoundError: No module named 'matplotlib'" in done.stderr
 
 
-@pytest.mark.parametrize("package", ["train", "parallel", "models"])
+@pytest.mark.parametrize("package", ["train", "parallel", "models", "plan"])
 def test_every_public_name_can_be_had(package):
     code = f"import coursekit.{package} as p\nprint([hasattr(p, name) for name in p.__all__].count(False))"
     done = run_with_base_alone(code)

@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from coursekit import plan
 from coursekit.errors import InputError
-from coursekit.models import GPT, GPTConfig, naive_attention, preset
+from coursekit.models import GPT, GPTConfig, naive_attention, preset, use_experts
 from coursekit.train import checkpoint_layers, measure_live_tensors, measure_saved_tensors
 
 B, T = 4, 64
@@ -131,6 +131,17 @@ def test_scores_are_kept_where_the_kernel_materializes_them():
         block.attention.attend = lambda q, k, v, dropout_p: naive_attention(q, k, v)
     masks = GPT2.n_layers * T * T  # a boolean mask a layer
     assert saved_bytes(model) == predicted_bytes(GPT2, attention="materialized") + masks
+
+
+@pytest.mark.parametrize(("n_experts", "top_k"), [(2, 2), (4, 4)])
+def test_experts_that_get_equally_many_tokens_keep_a_tenth_more_than_predicted_at_most(n_experts, top_k):
+    model = GPT(GPT2)
+    use_experts(model, n_experts, top_k=top_k)  # k = E: every expert gets every token
+    layout, experts = plan.Layout(micro_batch_size=B), plan.ExpertLayers(n_experts, top_k)
+    options = {"seq_len": T, "recipe": "fp32_16", "experts": experts}
+    predicted = plan.activations(GPT2, layout, **options).total
+    predicted += plan.memory(GPT2, layout, **options)["logits"] + LOSS_COUNT
+    assert predicted < saved_bytes(model) < 1.1 * predicted  # gates and places in queues are not counted
 
 
 @pytest.mark.parametrize("checkpointing", ["none", "full"])
