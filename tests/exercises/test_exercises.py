@@ -9,6 +9,7 @@ One exercise alone: `pytest tests/exercises -k gradient_accumulation`.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import nbformat
 import pytest
@@ -23,7 +24,7 @@ from coursekit.notebooks.contract import contract_breaches
 from coursekit.notebooks.course_file import release_address
 from coursekit.notebooks.execute import run_notebook
 from coursekit.notebooks.forbidden import block_forbidden, find_forbidden, is_solution_code
-from coursekit.notebooks.scoring import grading_words, score_notebook
+from coursekit.notebooks.scoring import grading_words, is_hidden, name_of, score_notebook
 from coursekit.notebooks.watch import watched_notebook
 
 CELL_SECONDS = 60.0
@@ -39,14 +40,19 @@ def run(as_fork, tmp_path):
 
 @pytest.fixture
 def graded(boxed, instructor):
-    """Runs a notebook as `coursekit grade` does; returns the scores of the test cells and all messages."""
+    """Runs a notebook as `coursekit grade` does; returns the scores of the test cells and all messages.
+
+    hidden_apart: run it once more without hidden tests if it shows anything, as it is done for students.
+    """
+    hidden = frozenset(name_of(cell) for cell in instructor.cells if is_hidden(cell))
     cells = [*instructor.cells, *student_notebook(instructor).cells]
     names = solution_names(cell.source for cell in cells if is_solution_code(cell))
     limits = Limits(cell_seconds=CELL_SECONDS)
 
-    def run_and_score(notebook):
+    def run_and_score(notebook, *, hidden_apart=False):
         data = json.dumps(block_forbidden(notebook)[0]).encode()
-        done = run_graded(Job(data, limits=limits, student_names=names, sandbox=boxed))
+        job = Job(data, limits=limits, student_names=names, sandbox=boxed)
+        done = run_graded(replace(job, hidden_tests=hidden) if hidden_apart else job)
         executed = nbformat.reads(done.notebook.decode(), as_version=4)
         scores = score_cells(executed, done.states)
         said = messages(executed) | {cell.grade_id: cell.message for cell in scores if cell.message}
@@ -123,7 +129,9 @@ def test_the_stub_gets_nothing(exercise, instructor, run, graded):
 
 
 def test_the_recorded_answer_scores_what_its_header_says(exercise, instructor, answer, graded):
-    scores, said = graded(with_answers(instructor, answer.cells))
+    # A test must need no name of a hidden one; two answers that show something are enough to tell.
+    hidden_apart = answer.path.stem in ("warns", "crashes")
+    scores, said = graded(with_answers(instructor, answer.cells), hidden_apart=hidden_apart)
     assert scores == expected_scores(answer, full_scores(exercise)), said
 
 
