@@ -137,13 +137,18 @@ def test_pictures_and_formulas_of_an_honest_answer_are_shown(classroom):
 
 @pytest.mark.slow
 def test_nbgraders_own_command_writes_the_same_page_and_old_folders_get_it_from_ours(classroom):
+    classroom.hand_in(
+        "abe", add="def add(left, right):\n    return 0"
+    )  # one is written with what the other left
     path = feedback_of(classroom, explain="$x$")
-    ours = path.read_text("utf-8")
-    path.unlink()
+    pages = [path, classroom.course.feedback("abe", classroom.slug)]
+    ours = [page.read_text("utf-8") for page in pages]
+    for page in pages:
+        page.unlink()
     command = [sys.executable, "-m", "nbgrader", "generate_feedback", classroom.slug, "--force"]
     done = subprocess.run(command, cwd=classroom.course.root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert path.read_text("utf-8") == ours
+    assert [page.read_text("utf-8") for page in pages] == ours
     config = classroom.course.root / "nbgrader_config.py"
     config.write_text(config.read_text() + "del c.GenerateFeedback['exporter_class']\n")
     assert classroom.grade(force=True)["eve"].status == "graded"
