@@ -137,9 +137,8 @@ def test_pictures_and_formulas_of_an_honest_answer_are_shown(classroom):
 
 @pytest.mark.slow
 def test_nbgraders_own_command_writes_the_same_page_and_old_folders_get_it_from_ours(classroom):
-    classroom.hand_in(
-        "abe", add="def add(left, right):\n    return 0"
-    )  # one is written with what the other left
+    # Whichever page is the second is written with what was kept from the first.
+    classroom.hand_in("abe", add="def add(left, right):\n    return 0")
     path = feedback_of(classroom, explain="$x$")
     pages = [path, classroom.course.feedback("abe", classroom.slug)]
     ours = [page.read_text("utf-8") for page in pages]
