@@ -156,8 +156,8 @@ async def _run(page: Page, store: Path, folder: Path, *, report: Report) -> str 
         if failure is None:
             report(f"ran  {page.name}  {seconds:.1f} s")
             return None
-        where = failure.partition("\n")[0]
-        again = f": {where}; it measures time, so it is tried again" if tries_left else ""
+        where, why = failure.partition("\n")[0], failure.rstrip().rpartition("\n")[2]
+        again = f": {where} ({why}); it measures time, so it is tried again" if tries_left else ""
         report(f"FAILED  {page.name}  after {seconds:.1f} s{again}")
     return failure
 
