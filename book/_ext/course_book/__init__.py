@@ -6,7 +6,18 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from course_book import api, assets, course, curriculum, directives, downloads, outputs, planner, sidebar, tabs
+from course_book import (
+    api,
+    assets,
+    course,
+    curriculum,
+    directives,
+    downloads,
+    outputs,
+    planner,
+    sidebar,
+    tabs,
+)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
