@@ -68,9 +68,9 @@ def test_a_class_of_sixty_takes_less_than_two_gib_with_two_workers(large_class):
             time.sleep(0.25)
     assert run.returncode == 0
     results = [result for _, _, result in journal.read(large_class.gradebook, SLUG).values()]
-    tests = [cell for result in results for cell in result.cells if cell.status != "manual"]
+    lost = [cell.message for result in results for cell in result.cells if cell.status == "failed"]
     assert len(results) == STUDENTS
-    assert {cell.status for cell in tests} == {"passed"}
+    assert set(lost) == {"no answer"}  # of the open question; every test passed
     assert 200 * MiB < max(seen) < 2 * GiB
 
 

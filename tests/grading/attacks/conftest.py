@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
@@ -9,6 +10,7 @@ import shutil
 import socketserver
 import subprocess
 import sys
+import tempfile
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -131,6 +133,14 @@ def _listening():
         yield server, callers
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture(autouse=True)
+def alone():
+    """One test of attacks at a time, whatever process it is in: they look for marks in the same places."""
+    with open(Path(tempfile.gettempdir(), "coursekit-attacks.lock"), "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture(scope="session")
