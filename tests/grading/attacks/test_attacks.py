@@ -89,8 +89,8 @@ def test_no_attack_gains_anything(attack_range, tmp_path):
 )
 def test_no_attack_on_the_machine_gains_anything_where_namespaces_are_refused(attack_range, tmp_path):
     attacks = [attack for module in (reading, writing, exhaustion, outliving) for attack in module.ATTACKS]
-    # The system does not count root's processes and threads; the keeper, a tenth of a second later, sees those
-    # that are still there.
+    # The system does not count root's processes and threads; the keeper sees those that last for a tenth of a
+    # second.
     uncounted = {"thread_bomb", "fork_bomb"} if os.geteuid() == 0 else set()
     names = [attack.name for attack in attacks if attack.name not in uncounted]
     check_defended(attack_range, tmp_path, names, REFUSE_NAMESPACES="1")
