@@ -27,7 +27,8 @@
 #
 # To run a function of yours on two ranks, use `launch` as in the cell below. What it returns is a list with
 # one result for each rank. If a rank fails, the error says which and where. Gradients are to be averaged
-# with `torch.distributed` alone: DDP and the ready-made functions of `coursekit.parallel` are not allowed
+# with `torch.distributed` alone (`dist.broadcast(tensor, src=0)` and `dist.all_gather_into_tensor(joined,
+# part)` are as plain as `all_reduce`): DDP and the ready-made functions of `coursekit.parallel` are not allowed
 # here.
 
 # %%
@@ -270,8 +271,8 @@ points_for(
 # ## Task 3. A loop with four bugs (5 points)
 # The loop below runs on any number of ranks without an error, its loss falls, and it is wrong in four
 # places. Write `train_rank`, which does on N ranks what its docstring says one process would do. Two of the
-# four break a condition that the chapter names, one breaks its equation for the mean, and one is not in the
-# chapter at all.
+# four break a condition that the chapter names, one breaks its equation for the mean, and one you have met
+# with sharded gradients only.
 
 
 # %%

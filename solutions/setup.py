@@ -394,7 +394,8 @@ for start, cache, bandwidth in ((0.004, 32, 25e9), (0.02, 260, 7e9), (1e-6, 1, 4
 # Everything else is None: no build. Precision: "bf16" if the best card *that the build can use* has
 # capability 8.0 or more, "fp16" from 7.0 on, else "fp32"; "fp32" without such a card. Of several builds
 # that can use a card take the one that gives the better card (higher capability), and of equals "cu130". A
-# build of torch that can use no card of the machine is the "cpu" build with a gigabyte of ballast.
+# build of torch that can use no card of the machine is the "cpu" build with a gigabyte of ballast:
+# say "cpu" then.
 
 
 # %% nbgrader="locked" grade_id="friend"
