@@ -275,7 +275,8 @@ points_for(
 # ## 3. A colleague's update (5 points)
 #
 # A colleague writes the second half of a training step: the backward passes are done, each micro-batch has
-# left a float16 gradient that is `scale` times too large. Here is the code. It holds **five mistakes**.
+# left a float16 gradient that is `scale` times too large. Here is the code. It holds **five mistakes**
+# (one of them spoils more than one line).
 
 
 # %%
