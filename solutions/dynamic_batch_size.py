@@ -360,7 +360,8 @@ def next_trial(trials, memory_bytes, max_size, margin):
         (1 - margin) * memory_bytes.
 
     If the peaks lie on a line, at most 5 trials, and none of them may run out of memory as long as the peaks
-    of two sizes next to each other differ by less than the margin. In any case at most 2 log2(max_size) + 8.
+    of two sizes next to each other differ by less than margin * memory_bytes. In any case at most
+    2 log2(max_size) + 8 trials.
     """
     ### BEGIN SOLUTION
     goal = (1 - margin) * memory_bytes
@@ -560,8 +561,8 @@ for number in range(40):
 #     step 0  micro-batch  1  out of memory: giving up
 #
 # Started by hand with micro-batches of 32, the same script trains for days, with a peak of 46 GB. Its author
-# now wants it to start with 32 and to leave `global_batch_size=64` to a line that reads
-# `loss = loss.mean()`, `scheduler.step()` once for each micro-batch, "since the batch is what fits".
+# now wants to start with 32 and to drop `global_batch_size=64`: each micro-batch is to be a step of its own,
+# with `loss.mean().backward()`, `optimizer.step()` and `scheduler.step()`, "since the batch is what fits".
 #
 # Write six to ten sentences. What happened in step 0, and which number says so? Where does the line
 # M0 + m b put M0, m and the largest micro-batch (46 GB at 32; M0 is what was allocated before the first
