@@ -219,8 +219,9 @@ points_for(
 # %% [markdown]
 # ## Task 3. When does it end? (4 points)
 # Any order, stages of unequal cost. A rank begins a word when it has done the one before and what the word
-# needs is there: for F the same micro-batch's F one rank before, for B its B one rank behind and its own F.
-# Sending takes no time. The order may be one that never ends.
+# needs is there: for F the same micro-batch's F on the rank before (rank - 1), for B its own F and, except on
+# the last rank, its B on the rank after (rank + 1). Sending takes no time. The order may be one that never
+# ends.
 
 
 # %% nbgrader="solution" grade_id="end_of"
@@ -341,7 +342,7 @@ points_for(
 # The slowest stage sets the pace, so the largest sum of costs should be as small as it can. But under 1F1B
 # rank r holds min(m, p - r) micro-batches, so an early stage needs more memory for the same layers. Cut the
 # layers, in their order, into p stages of at least one layer, so that every stage fits and the slowest is as
-# fast as possible.
+# fast as possible. If several cuts are, any of them will do.
 
 
 # %% nbgrader="solution" grade_id="place_layers"
