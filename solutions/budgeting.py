@@ -420,9 +420,9 @@ expect_equal(find_wrong_claim(CLAIMS, tolerance=0.5), None, hint="all five are w
 # %% [markdown]
 # ## Task 5. The run that the budget pays for (3 points)
 # You have n devices for some days. Which model do you train? State, divided by ZeRO-3 over all n devices,
-# must leave a quarter of each device's memory free for activations. All tokens that there is time for are
-# trained on, but there are only so many in the corpus, and none is used twice. Of the models that fit, take
-# the one with the least expected loss,
+# must leave at least a quarter of each device's memory free for activations. All tokens that there is time
+# for are trained on, but there are only so many in the corpus, and none is used twice. Of the models that
+# fit, take the one with the least expected loss,
 # $L = 1.69 + 406.4 / N^{0.34} + 410.7 / D^{0.28}$ (Hoffmann et al. 2022, equation 10).
 
 
