@@ -6,9 +6,10 @@ import signal
 import pytest
 
 HANG = """
-    import os, subprocess, sys, time
+    import os, signal, subprocess, sys, time
     import torch, torch.distributed as dist
     from coursekit.parallel import launch
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # tests run under nohup hand down that it is ignored
 
     def work(folder):
         child = subprocess.Popen(["sleep", "1000"])  # a rank's own helper must end as well
