@@ -27,9 +27,9 @@
 #
 # To run a function of yours on two ranks, use `launch` as in the cell below. What it returns is a list with
 # one result for each rank. If a rank fails, the error says which and where. Gradients are to be averaged
-# with `torch.distributed` alone (`dist.broadcast(tensor, src=0)` and `dist.all_gather_into_tensor(joined,
-# part)` are as plain as `all_reduce`): DDP and the ready-made functions of `coursekit.parallel` are not allowed
-# here.
+# with `torch.distributed` alone (`dist.broadcast(tensor, src=0)` and
+# `dist.all_gather_into_tensor(joined, part)` are as plain as `all_reduce`): DDP and the ready-made functions
+# of `coursekit.parallel` are not allowed here.
 
 # %%
 import torch
