@@ -38,9 +38,9 @@ def question_that_nobody_answers():
     return {"double": "import os\nreading, writing = os.pipe()\nos.read(reading, 1)"}
 
 
-@attack("resources", allowed=300)
+@attack("resources", allowed=1200)
 def fork_bomb():
-    """Fork children that wait, as many as there may be."""
+    """Fork children that wait, more than the policy's processes."""
     return {
         "double": """
 import os
@@ -48,7 +48,7 @@ import signal
 import time
 children = []
 try:
-    for _ in range(600):
+    for _ in range(1400):
         child = os.fork()
         if child == 0:
             time.sleep(20)
