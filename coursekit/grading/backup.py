@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from coursekit.grading.course import Course
+from coursekit.grading.journal import open_to_read
 
 KEPT = 10
 
@@ -29,8 +30,7 @@ def back_up(course: Course, *, kept: int = KEPT) -> Path | None:
     now = datetime.now(UTC)
     copy = folder / f"gradebook-{now:%Y%m%dT%H%M%S}.{now.microsecond:06d}Z.db"
     partial = copy.with_suffix(".part")
-    source = sqlite3.connect(f"{course.gradebook.as_uri()}?mode=ro", uri=True)
-    with closing(source), closing(sqlite3.connect(partial)) as target:
+    with closing(open_to_read(course.gradebook)) as source, closing(sqlite3.connect(partial)) as target:
         source.backup(target)
     partial.replace(copy)
     for old in backups(course)[:-kept]:

@@ -6,7 +6,6 @@ The journal holds the grade that counts; what it replaced is in its history, in 
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -95,7 +94,7 @@ def _why(before: Entry, now: Entry) -> str:
 def _read(course: Course, assignment: str, table: str, query: str) -> dict[str, Entry]:
     if not course.gradebook.is_file():
         return {}
-    with closing(sqlite3.connect(f"{course.gradebook.as_uri()}?mode=ro", uri=True)) as connection:
+    with closing(journal.open_to_read(course.gradebook)) as connection:
         there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", [table]).fetchone()
         rows = connection.execute(query, [assignment]).fetchall() if there else []
     hand = journal.by_hand(course.gradebook, assignment)

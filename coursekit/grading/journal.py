@@ -72,6 +72,17 @@ class HandGrade:
 HandGrades = dict[tuple[str, str], HandGrade]
 
 
+def open_to_read(gradebook: Path) -> sqlite3.Connection:
+    """Return a connection that changes no grade.
+
+    Not SQLite's mode=ro: where a run was killed in the middle of a transaction, whoever reads next has to
+    undo its half, and mode=ro refuses that ("attempt to write a readonly database").
+    """
+    connection = sqlite3.connect(f"{gradebook.as_uri()}?mode=rw", uri=True)
+    connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
 def row(assignment: str, result: Result, *, submission: str, version: str) -> dict[str, Any]:
     """Return the parameters of UPSERT for a graded submission."""
     return {
@@ -148,6 +159,6 @@ def _of(student: str | None, query: str, assignment: str) -> list[str]:
 def _query(gradebook: Path, table: str, query: str, *values: str) -> list[tuple]:
     if not gradebook.is_file():
         return []
-    with closing(sqlite3.connect(f"{gradebook.as_uri()}?mode=ro", uri=True)) as connection:
+    with closing(open_to_read(gradebook)) as connection:
         there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", [table]).fetchone()
         return connection.execute(query, values).fetchall() if there else []

@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import re
-import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from coursekit.errors import InputError, require
 from coursekit.grading.course import Course
+from coursekit.grading.journal import open_to_read
 from coursekit.grading.nbgrader_tools import find_programs
 
 COLUMNS = ("id", "first_name", "last_name", "email")
@@ -97,7 +97,7 @@ def read_roster(course: Course) -> list[Student]:
 def _select(course: Course, where: str) -> list[Student]:
     if not course.gradebook.is_file():
         return []
-    with closing(sqlite3.connect(f"{course.gradebook.as_uri()}?mode=ro", uri=True)) as connection:
+    with closing(open_to_read(course.gradebook)) as connection:
         rows = connection.execute(
             f"SELECT id, first_name, last_name, email FROM student {where} ORDER BY id"
         ).fetchall()

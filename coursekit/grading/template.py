@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sqlite3
 from contextlib import closing
 from typing import Any
 
 from coursekit.errors import InputError
 from coursekit.grading.course import Course
-from coursekit.grading.journal import PIPELINE
+from coursekit.grading.journal import PIPELINE, open_to_read
 from coursekit.grading.rebuild import Template, grade_id_of, is_solution
 from coursekit.notebooks.cell_names import solution_names
 
@@ -65,7 +64,7 @@ def sibling_files(course: Course, assignment: str) -> dict[str, bytes]:
 
 
 def _gradebook_cells(course: Course, assignment: str) -> dict[str, str]:
-    with closing(sqlite3.connect(f"{course.gradebook.as_uri()}?mode=ro", uri=True)) as connection:
+    with closing(open_to_read(course.gradebook)) as connection:
         rows = connection.execute(_SOURCES, [assignment, assignment]).fetchall()
     return {name: source for name, source, _ in rows}
 

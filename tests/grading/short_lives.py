@@ -14,7 +14,6 @@ import os
 import pickle
 import random
 import signal
-import sqlite3
 import sys
 import time
 from collections.abc import Callable
@@ -27,6 +26,7 @@ import nbgrader.converters  # noqa: F401  imported once, for all lives
 
 from coursekit.grading import feedback, session  # noqa: F401
 from coursekit.grading.course import Course
+from coursekit.grading.journal import open_to_read
 from coursekit.grading.pipeline import Options, grade_assignment
 from coursekit.grading.run import Job, Run
 
@@ -50,7 +50,7 @@ class Remembering(Executor):
 
 def read_journal(course: Course) -> dict[str, str]:
     """Return student -> which writing of their grade this is."""
-    with closing(sqlite3.connect(f"file:{course.gradebook}?mode=ro", uri=True, timeout=10)) as connection:
+    with closing(open_to_read(course.gradebook)) as connection:
         return dict(connection.execute("SELECT student, rowid || ' ' || graded_at FROM coursekit_journal"))
 
 
