@@ -21,7 +21,12 @@ from coursekit.grading.by_hand_server import Desk, serve_answers
 from tests.grading.conftest import copied
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-MAIN = "from coursekit.cli import main; main()"
+MAIN = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts behind itself ignores it
+from coursekit.cli import main
+main()
+"""
 EVIL = "<script>document.title='planted'</script><img src=x onerror=\"document.title='planted'\"> **bold**"
 WRITTEN = {"ada": "Because groups differ.", "bob": EVIL, "cyd": "I do not know."}
 
