@@ -6,6 +6,7 @@ from coursekit.formulas.parameters import (
     expert_layers_on_stage,
     layers_on_stage,
     parameters_on_rank,
+    parameters_outside_layers,
 )
 from coursekit.formulas.total import total
 
@@ -201,6 +202,41 @@ def expert_parallel_bytes(
     return num_expert_layers * passes * ring_pass(queue_bytes, ep_size)
 
 
+def data_parallel_bytes_on_rank(
+    params: dict[str, float],
+    weight_bytes_sent: float,
+    gradient_bytes_sent: float,
+    zero_stage: int,
+    copies: int,
+    ep_size: int,
+    grad_accum_steps: int,
+) -> dict[str, float]:
+    """Return the bytes that a rank sends for its gradients and gathered weights in a step, by operation.
+
+    Where:
+        params: of the rank, as `parameters_on_rank` gives them.
+        copies: ranks that hold the same experts; all other parameters are on `copies * ep_size`.
+    """
+    outside = parameters_outside_layers(params)
+    dense = data_parallel_bytes(
+        outside,
+        total(params) - outside - params["experts"],
+        weight_bytes_sent,
+        gradient_bytes_sent,
+        zero_stage,
+        copies * ep_size,
+        grad_accum_steps,
+    )
+    experts = data_parallel_bytes(
+        0, params["experts"], weight_bytes_sent, gradient_bytes_sent, zero_stage, copies, grad_accum_steps
+    )
+    return {
+        "all_reduce": dense["all_reduce"] + experts["all_reduce"],
+        "reduce_scatter": dense["reduce_scatter"] + experts["reduce_scatter"],
+        "all_gather": dense["all_gather"] + experts["all_gather"],
+    }
+
+
 def communication_on_rank(
     vocab_size: int,
     max_seq_len: int,
@@ -270,23 +306,13 @@ def communication_on_rank(
     message = hidden
     if sequence_parallel:
         message = hidden / tp_size
-    outside = params["embeddings"] + params["final_norm"] + params["head"]
-    dense = data_parallel_bytes(
-        outside,
-        total(params) - outside - params["experts"],
-        weight_bytes_sent,
-        gradient_bytes_sent,
-        zero_stage,
-        dp_size * cp_size * ep_size,
-        grad_accum_steps,
-    )
-    experts = data_parallel_bytes(
-        0,
-        params["experts"],
+    data = data_parallel_bytes_on_rank(
+        params,
         weight_bytes_sent,
         gradient_bytes_sent,
         zero_stage,
         dp_size * cp_size,
+        ep_size,
         grad_accum_steps,
     )
     tensor = tensor_parallel_bytes(
@@ -301,9 +327,9 @@ def communication_on_rank(
     if pp_size > 1:
         between_stages = pipeline_bytes(message, grad_accum_steps, stages_per_rank, is_first, is_last)
     return {
-        "data_all_reduce": dense["all_reduce"] + experts["all_reduce"],
-        "data_reduce_scatter": dense["reduce_scatter"] + experts["reduce_scatter"],
-        "data_all_gather": dense["all_gather"] + experts["all_gather"],
+        "data_all_reduce": data["all_reduce"],
+        "data_reduce_scatter": data["reduce_scatter"],
+        "data_all_gather": data["all_gather"],
         "tensor": grad_accum_steps * (tensor + loss_parallel_bytes(tokens, tp_size, is_last)),
         "context": grad_accum_steps * context,
         "expert": grad_accum_steps * expert,

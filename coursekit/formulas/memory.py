@@ -13,10 +13,11 @@ from coursekit.formulas.parameters import (
     expert_layers_on_stage,
     layers_on_stage,
     parameters_on_rank,
+    parameters_outside_layers,
     vocabulary_rows,
 )
 from coursekit.formulas.pipeline import micro_batches_stored
-from coursekit.formulas.state import gathered_bytes, kept_share
+from coursekit.formulas.state import gathered_bytes, state_bytes
 from coursekit.formulas.total import total
 
 
@@ -253,17 +254,11 @@ def memory_on_rank(
     )
     copies = dp_size * cp_size
     sparse = params["experts"]
-    dense = total(params) - sparse
-    outside = params["embeddings"] + params["final_norm"] + params["head"]
-    kept_params = dense * kept_share(zero_stage, 3, copies * ep_size) + sparse * kept_share(
-        zero_stage, 3, copies
+    outside = parameters_outside_layers(params)
+    dense_state = state_bytes(
+        total(params) - sparse, param_bytes, gradient_bytes, optimizer_bytes, zero_stage, copies * ep_size
     )
-    kept_grads = dense * kept_share(zero_stage, 2, copies * ep_size) + sparse * kept_share(
-        zero_stage, 2, copies
-    )
-    kept_states = dense * kept_share(zero_stage, 1, copies * ep_size) + sparse * kept_share(
-        zero_stage, 1, copies
-    )
+    expert_state = state_bytes(sparse, param_bytes, gradient_bytes, optimizer_bytes, zero_stage, copies)
     gathered = gathered_bytes(
         outside,
         total(params) - outside,
@@ -274,9 +269,9 @@ def memory_on_rank(
         copies * ep_size,
     )
     return {
-        "parameters": kept_params * param_bytes,
-        "gradients": kept_grads * gradient_bytes,
-        "optimizer_states": kept_states * optimizer_bytes,
+        "parameters": dense_state["parameters"] + expert_state["parameters"],
+        "gradients": dense_state["gradients"] + expert_state["gradients"],
+        "optimizer_states": dense_state["optimizer"] + expert_state["optimizer"],
         "activations": kept,
         "logits": logits,
         "buffers": gathered + max(2 * logits, again - logits, fresh),

@@ -149,3 +149,8 @@ def parameters_on_rank(
         "final_norm": final_norm,
         "head": head,
     }
+
+
+def parameters_outside_layers(params: dict[str, float]) -> float:
+    """Return how many of a rank's parameters belong to no layer, given what `parameters_on_rank` gives."""
+    return params["embeddings"] + params["final_norm"] + params["head"]
