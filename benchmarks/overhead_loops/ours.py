@@ -46,7 +46,6 @@ def raw_loop(task: Task, path: Path) -> tuple[nn.Module, Run]:
             lr = lr_at(step)
             for group in optimizer.param_groups:
                 group["lr"] = lr
-            optimizer.zero_grad()
             num_valid = count(micro_batches)
             total = torch.zeros(())
             for inputs, labels in micro_batches:
@@ -55,6 +54,7 @@ def raw_loop(task: Task, path: Path) -> tuple[nn.Module, Run]:
                 total += loss.detach()
             grad_norm = nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)
             optimizer.step()
+            optimizer.zero_grad()
             log.write_every(step, total, grad_norm, lr)
 
     return model, timed(train)
@@ -72,11 +72,11 @@ def visible_loop(task: Task, path: Path) -> tuple[nn.Module, Run]:
         for _ in range(num_steps):
             step, micro_batches = next(numbers), next(steps)
             (lr,) = set_lr(optimizer, SCHEDULE(step))
-            optimizer.zero_grad()
             num_valid = count_valid(*(labels for _, labels in micro_batches))
             loss = accumulate_gradients(loss_sum, micro_batches, num_valid=num_valid)
             grad_norm = clip_gradients(model, MAX_GRAD_NORM)
             optimizer.step()
+            optimizer.zero_grad()
             monitor.log(step, num_tokens=num_valid, loss=loss, grad_norm=grad_norm, lr=lr)
 
     return model, timed(train)
