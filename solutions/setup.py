@@ -311,8 +311,10 @@ for seconds, first, tick, pause in ((50e-6, 1.0, 1 / 64, 0.3), (0.3, 1.5, 1 / 64
 
 # %%
 matrix = np.random.default_rng(0).random((512, 512), dtype=np.float32)
+HURRY = 20  # a clock that runs 20 times as fast: half a second's work instead of ten
 try:
-    seconds = seconds_per_call(lambda: matrix @ matrix, lambda: None, time.perf_counter)
+    seconds = seconds_per_call(lambda: matrix @ matrix, lambda: None, lambda: HURRY * time.perf_counter())
+    seconds /= HURRY
     print(f"{2 * 512**3 / seconds / 1e9:.0f} GFLOP/s")
 except NotImplementedError:
     print("write seconds_per_call first")
