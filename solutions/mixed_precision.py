@@ -437,8 +437,8 @@ expect_close(got[1], torch.tensor(want[1]), rtol=1e-5, hint="the momentum after 
 # ## 4. Diverges only in float16 (4 points)
 #
 # A run in float16 ends in NaN; the same run in bfloat16 does not. Somebody has recorded, in the order in
-# which they were computed, the largest absolute value of every tensor of the last steps, and the loss scale
-# of each step. You are to find where it began.
+# which they were computed, the largest absolute value of every tensor of the last steps. You are to find
+# where it began.
 #
 # A record is `(step, phase, tensor, max_abs)`; the phase is `"forward"`, `"backward"` (gradients of the
 # scaled loss) or `"weights"` (the masters after the step). What is known:
