@@ -1,8 +1,11 @@
 """Near-identical submissions are found through disguises; different ones, and the stub, are not."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rapidfuzz import fuzz
 
 from coursekit.grading.similarity import near_identical, own_text, structure
 
@@ -80,8 +83,27 @@ def test_every_pair_is_compared_once_across_blocks_and_half_of_them_reach_the_ty
     }
     found = near_identical(answers, stubs={"a": STUB}, at_least=98)
     assert ("s003", "s299") in {(pair.left, pair.right) for pair in found.pairs}
-    assert len(found.pairs) == 298 * 297 // 2 + 1
+    assert len(found.pairs) + found.left_out == 298 * 297 // 2 + 1
     assert found.typical_percent >= 98
+
+
+def test_of_a_class_whose_answers_are_all_alike_the_most_alike_pairs_are_named_and_the_rest_counted():
+    # They differ by up to three lines in structure, and to the letter each is alone but for a copy.
+    answers = {
+        f"s{number:03d}": {"a": (number % 4) * "done = 0\n" + ADA.replace("loss", f"loss_{number:03d}")}
+        for number in range(300)
+    }
+    answers["s299"] = answers["s002"]
+    found = near_identical(answers, stubs={"a": STUB})
+    assert len(found.pairs) == 500
+    assert found.left_out == 300 * 299 // 2 - 500
+    (first, *others) = found.pairs
+    assert (first.left, first.right, first.percent, first.verbatim_percent) == ("s002", "s299", 100, 100)
+    assert all(pair.percent == 100 > pair.verbatim_percent for pair in others)
+    own = [own_text(answers[student], {"a": STUB}) for student in sorted(answers)]
+    same = [(a, b) for a, b in itertools.combinations(own, 2) if a.count("done") == b.count("done")]
+    every = sorted(int(fuzz.ratio(a, b)) for a, b in same)
+    assert sorted(pair.verbatim_percent for pair in found.pairs) == every[-500:]
 
 
 @given(st.text(max_size=300))
