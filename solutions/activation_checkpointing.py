@@ -484,11 +484,11 @@ expect_equal(
 
 # %% nbgrader="solution" grade_id="place_checkpoints"
 def place_checkpoints(inside, boundary, seconds, budget):
-    """Return the segments of least total cost that stay within the budget, or None if there are none.
+    """Return the segments of least total cost that stay within the budget; None if no placement does.
 
     All arguments are non-negative integers, in lists of equal length.
     Returns: list of (start, stop), in order: layers start to stop - 1 are one segment. Layers in no segment
-        are kept.
+        are kept, so [] keeps everything.
     """
     ### BEGIN SOLUTION
     n = len(inside)
@@ -702,8 +702,10 @@ for segments, again in (
 #
 # Llama 3.1 8B (32 layers, width 4,096, vocabulary 128,256) is trained in bfloat16 on one sequence of 32,768
 # tokens. Every layer keeps 28 copies of the hidden states, so 224 GiB became 8 GiB by checkpointing each
-# layer: that is in print. A team does this, and their profiler says: beside weights, gradients and optimizer
-# state, the peak is **39 GiB**. They propose to put a checkpoint into the middle of each layer as well.
+# layer: that is in print. A team does this. Their loss is a fused kernel in float32: it leaves one tensor as
+# large as the logits for its backward pass, which makes a second. Their profiler says: beside weights,
+# gradients and optimizer state, the peak is **39 GiB**. They propose to put a checkpoint into the middle of
+# each layer as well.
 #
 # Write five to ten sentences. Where do 39 GiB come from, in numbers, and at which moment of the step? What
 # would the proposal change? What would you propose? And, from task 3: which of the colleague's layers keeps
@@ -714,8 +716,9 @@ for segments, again in (
 #
 # ### BEGIN SOLUTION
 # **Model answer.** The hidden states are 32,768 x 4,096 x 2 bytes = 0.25 GiB, 32 of them are the 8 GiB. The
-# logits are 32,768 x 128,256 numbers; in float32, as losses compute, 15.7 GiB. At the start of the backward
-# pass they (or their log-probabilities) and their gradient of the same size are there together: 31.3 GiB.
+# logits are 32,768 x 128,256 numbers; in float32 15.7 GiB. At the start of the backward pass what the loss
+# left of them and their gradient of the same size are there together: 31.3 GiB. (torch's own cross_entropy
+# would have three such tensors, 47 GiB, and the peak would be 55.)
 # 8 + 31.3 = 39.3 GiB. The peak is therefore at the loss, before any layer is computed again. Later, when
 # logits are gone, 8 + 7 = 15 GiB are enough for a layer. A checkpoint inside the layers makes those 15 GiB
 # smaller and leaves the peak what it is. What helps: compute the loss in pieces of the sequence, each with
