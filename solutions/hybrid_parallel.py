@@ -480,7 +480,10 @@ def with_limit(**changes):
 
 
 def fits():
-    job, (dp, tp, pp) = with_limit()
+    job, answer = with_limit()
+    given = 0 if answer is None else len(answer)
+    expect_equal(given, 3, hint="JOB can be done: return three numbers (dp, tp, pp), not None")
+    dp, tp, pp = answer
     expect_equal(dp * tp * pp, 64, hint=f"dp={dp}, tp={tp}, pp={pp}: the product must be all 64 devices")
     need = memory_bytes(job, dp, tp, pp)
     expect_equal(
@@ -495,7 +498,8 @@ def fits():
 
 def limits():
     _, answer = with_limit(node=1, memory=100e9)
-    expect_equal(answer and answer[1], 1, hint="with one device a node there are no fast links: tp must be 1")
+    expect_equal(answer is None, False, hint="one device a node, 100 GB each: possible with tp=1, not None")
+    expect_equal(answer[1], 1, hint="with one device a node there are no fast links: tp must be 1")
     expect_equal(with_limit(memory=1e9)[1], None, hint="one GB a device: nothing fits, so None")
 
 
