@@ -30,6 +30,9 @@
 # In tasks 2 and 3 an order is a list with one list for each rank, of words such as "F0" and "B3": the
 # forward or the backward pass of a micro-batch (from 0) through the rank's one stage. Torch's and this
 # course's ready-made schedules are not allowed here.
+#
+# For task 5, the cell below starts two processes, of which rank 0 sends three numbers and rank 1 receives
+# them; `launch` gives back what each of them returned.
 
 # %%
 import torch
@@ -462,8 +465,8 @@ points_for([(1, expect_fits), (1, expect_fast)])
 def pipeline_step(stage, micro_batches, hidden_size):
     """Set every `p.grad` of this rank's stage to the gradient of the mean loss; return that mean.
 
-    The loss is the cross-entropy over all valid targets of *all* micro-batches: a mean over tokens, not over
-    micro-batches.
+    Every `p.grad` is None before. The loss is the cross-entropy over all valid targets of *all*
+    micro-batches: a mean over tokens, not over micro-batches.
 
     Args:
         stage: this rank's part of the model, (rows, features) to (rows, hidden_size), on the last rank to
