@@ -686,14 +686,14 @@ expect_equal(
 #
 # ### BEGIN SOLUTION
 # **Model answer.** The quota of four processors' worth of time is a limit of a control group, which torch
-# does not see: it counts the 96 bits of the affinity mask and starts as many threads. All of them together
-# may run 400 ms in each period of 100 ms; with 96 busy threads that is used up after about 4 ms, and then
-# all stand still until the next period: that is the tenth of a second between the bursts. The 400 % in
-# `top` show that the quota is used up, much of it by threads that spin while they wait for each other. To
-# be sure I read `nr_throttled` in the group's `cpu.stat`, before and after ten steps: it should rise with
-# nearly every period. I would call `torch.set_num_threads(4)` (and set OMP_NUM_THREADS=4 for what is
-# started from there, divided by the number of DataLoader workers or ranks); then a step should be near half
-# the desktop's speed.
+# does not see: it counts the 96 bits of the affinity mask and starts as many threads (or 48, where two
+# share a core). All of them together may run 400 ms in each period of 100 ms; with 96 busy threads that is
+# used up after about 4 ms, and then all stand still until the next period: that is the tenth of a second
+# between the bursts. The 400 % in `top` show that the quota is used up, much of it by threads that spin
+# while they wait for each other. To be sure I read `nr_throttled` in the group's `cpu.stat`, before and
+# after ten steps: it should rise with nearly every period. I would call `torch.set_num_threads(4)` (and set
+# OMP_NUM_THREADS=4 for what is started from there, divided by the number of DataLoader workers or ranks);
+# then a step should be near half the desktop's speed.
 #
 # **Rubric.** 1 point: threads are chosen from the machine or mask while the quota allows four, with the
 # consequence that all stand still for the rest of each period (the bursts explained). 1 point: `cpu.stat`
