@@ -140,7 +140,8 @@ def layer_activations(
 def expert_activations(
     tokens: float,
     d_model: int,
-    d_ff: int,
+    expert_d_ff: int,
+    n_shared_experts: int,
     activation: str,
     activation_bytes: float,
     n_experts: int,
@@ -155,11 +156,14 @@ def expert_activations(
 
     Where:
         n_experts: E; the router's logits and probabilities are float32, whatever the rest is.
+        n_shared_experts: that every token uses, without a queue.
         top_k: k.
     """
+    inner = inner_width(expert_d_ff, activation)
     return {
         "expert_queues": 2 * tokens * top_k * d_model * activation_bytes,
-        "expert_inner": tokens * top_k * inner_width(d_ff, activation) * activation_bytes / tp_size,
+        "expert_inner": tokens * top_k * inner * activation_bytes / tp_size,
+        "shared_inner": tokens * n_shared_experts * inner * activation_bytes / tp_size,
         "routing": tokens * 2 * n_experts * 4,
     }
 

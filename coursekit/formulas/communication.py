@@ -190,16 +190,40 @@ def expert_parallel_bytes(
 ) -> float:
     """Return the bytes of sending tokens to their experts and back, for one micro-batch.
 
-    Two all-to-alls forward, two backward. Routing is taken to be even.
+    Two all-to-alls forward, two backward. Routing is taken to be even, and a token travels once for each
+    of its k experts, even where two of them are on one rank.
 
     Where:
-        queue_bytes: b · t · k · d numbers: each token once for each of its k experts.
+        queue_bytes: b · t · k · d numbers: each token once for each of its k experts. With sequence
+            parallelism a rank sends the tokens of its part alone.
     Source: Lepikhin et al. 2020, GShard (https://arxiv.org/abs/2006.16668).
     """
     passes = 4
     if checkpointing == "full":
         passes = 6
     return num_expert_layers * passes * ring_pass(queue_bytes, ep_size)
+
+
+def expert_tensor_bytes(
+    hidden_bytes: float, num_expert_layers: int, top_k: int, tp_size: int, ep_size: int, checkpointing: str
+) -> float:
+    """Return what experts that are divided by tensor *and* expert parallelism send beyond a dense layer.
+
+    With sequence parallelism each tp rank sends the tokens of its part to their experts, where the tp ranks
+    gather them and scatter the sums again: k rows a token in the place of one. With ep 1 the tokens are
+    gathered once, before they are chosen from, as in a dense layer.
+
+    Where:
+        hidden_bytes: b · t · d numbers of one micro-batch.
+    Source: NVIDIA/Megatron-LM, `MoEAlltoAllTokenDispatcher` in megatron/core/transformer/moe.
+    """
+    if ep_size == 1:
+        return 0.0
+    reductions = 2
+    if checkpointing == "full":
+        reductions = 3
+    rows = num_expert_layers * (top_k - 1) * hidden_bytes
+    return reductions * ring_all_reduce(rows, tp_size) + ring_pass(rows, tp_size)
 
 
 def data_parallel_bytes_on_rank(
@@ -252,6 +276,9 @@ def communication_on_rank(
     tie_embeddings: bool,
     n_experts: int,
     experts_every: int,
+    expert_d_ff: int,
+    n_shared_experts: int,
+    first_dense_layers: int,
     top_k: int,
     dp_size: int,
     tp_size: int,
@@ -292,13 +319,16 @@ def communication_on_rank(
         tie_embeddings,
         n_experts,
         experts_every,
+        expert_d_ff,
+        n_shared_experts,
+        first_dense_layers,
         ep_size,
         tp_size,
         pp_size,
         stage,
     )
     layers = layers_on_stage(n_layers, pp_size, stage)
-    sparse = expert_layers_on_stage(layers, n_experts, experts_every)
+    sparse = expert_layers_on_stage(n_layers, pp_size, stage, n_experts, experts_every, first_dense_layers)
     is_first = stage == 0
     is_last = stage == pp_size - 1
     tokens = micro_batch_size * seq_len / cp_size
@@ -318,11 +348,11 @@ def communication_on_rank(
     tensor = tensor_parallel_bytes(
         hidden, layers, is_first, is_last, tp_size, sequence_parallel, True, checkpointing
     )
+    if sequence_parallel:
+        tensor = tensor + expert_tensor_bytes(hidden, sparse, top_k, tp_size, ep_size, checkpointing)
     keys_values = 2 * tokens * cp_size * n_kv_heads * (d_model / n_heads) * activation_bytes / tp_size
     context = context_parallel_bytes(keys_values, layers, cp_size, checkpointing)
-    expert = expert_parallel_bytes(
-        tokens * top_k * d_model * activation_bytes, sparse, ep_size, checkpointing
-    )
+    expert = expert_parallel_bytes(top_k * message, sparse, ep_size, checkpointing)
     between_stages = 0.0
     if pp_size > 1:
         between_stages = pipeline_bytes(message, grad_accum_steps, stages_per_rank, is_first, is_last)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from coursekit.formulas.parameters import attention_parameters, feed_forward_parameters
+from coursekit.formulas.parameters import (
+    attention_parameters,
+    expert_layers_on_stage,
+    feed_forward_parameters,
+)
 
 
 def forward_flops(
@@ -15,6 +19,9 @@ def forward_flops(
     activation: str,
     n_experts: int,
     experts_every: int,
+    expert_d_ff: int,
+    n_shared_experts: int,
+    first_dense_layers: int,
     top_k: int,
     seq_len: int,
 ) -> dict[str, float]:
@@ -29,19 +36,18 @@ def forward_flops(
 
     Where:
         seq_len: t; 0 leaves the scores out.
-        n_experts: E; 0 is a model without.
+        n_experts: E; 0 is a model without. The others of experts as for `parameters_on_rank`.
     Source: Narayanan et al. 2021, appendix (https://arxiv.org/abs/2104.04473); Chowdhery et al. 2022,
         appendix B (https://arxiv.org/abs/2204.02311).
     """
-    sparse = 0
-    if n_experts > 0:
-        sparse = n_layers // experts_every
-    feed_forward = 2 * feed_forward_parameters(d_model, d_ff, activation, False, 1)
+    sparse = expert_layers_on_stage(n_layers, 1, 0, n_experts, experts_every, first_dense_layers)
+    dense = 2 * feed_forward_parameters(d_model, d_ff, activation, False, 1)
+    expert = 2 * feed_forward_parameters(d_model, expert_d_ff, activation, False, 1)
     return {
         "attention_projections": n_layers * 2 * attention_parameters(d_model, n_heads, n_kv_heads, False, 1),
         "attention_scores": n_layers * 4 * d_model * seq_len,
-        "feed_forward": (n_layers - sparse) * feed_forward,
-        "experts": sparse * top_k * feed_forward,
+        "feed_forward": (n_layers - sparse) * dense + sparse * n_shared_experts * expert,
+        "experts": sparse * top_k * expert,
         "routers": sparse * 2 * d_model * n_experts,
         "head": 2 * vocab_size * d_model,
     }

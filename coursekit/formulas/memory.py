@@ -33,6 +33,9 @@ def activations_on_rank(
     has_dropout: bool,
     n_experts: int,
     experts_every: int,
+    expert_d_ff: int,
+    n_shared_experts: int,
+    first_dense_layers: int,
     top_k: int,
     cp_size: int,
     tp_size: int,
@@ -62,7 +65,7 @@ def activations_on_rank(
     """
     tokens = micro_batch_size * seq_len / cp_size
     layers = layers_on_stage(n_layers, pp_size, stage)
-    sparse = expert_layers_on_stage(layers, n_experts, experts_every)
+    sparse = expert_layers_on_stage(n_layers, pp_size, stage, n_experts, experts_every, first_dense_layers)
     stored = micro_batches_stored(schedule, pp_size, stage, grad_accum_steps, stages_per_rank)
     recomputed = checkpointing
     if checkpointing == "full":
@@ -86,7 +89,15 @@ def activations_on_rank(
         sequence_parallel,
     )
     experts = expert_activations(
-        tokens, d_model, d_ff, activation, activation_bytes, n_experts, top_k, tp_size
+        tokens,
+        d_model,
+        expert_d_ff,
+        n_shared_experts,
+        activation,
+        activation_bytes,
+        n_experts,
+        top_k,
+        tp_size,
     )
     ends = end_activations(
         tokens,
@@ -160,6 +171,9 @@ def memory_on_rank(
     has_dropout: bool,
     n_experts: int,
     experts_every: int,
+    expert_d_ff: int,
+    n_shared_experts: int,
+    first_dense_layers: int,
     top_k: int,
     dp_size: int,
     tp_size: int,
@@ -208,6 +222,9 @@ def memory_on_rank(
         tie_embeddings,
         n_experts,
         experts_every,
+        expert_d_ff,
+        n_shared_experts,
+        first_dense_layers,
         ep_size,
         tp_size,
         pp_size,
@@ -225,6 +242,9 @@ def memory_on_rank(
         has_dropout,
         n_experts,
         experts_every,
+        expert_d_ff,
+        n_shared_experts,
+        first_dense_layers,
         top_k,
         cp_size,
         tp_size,

@@ -72,18 +72,33 @@ def layers_on_stage(n_layers: int, pp_size: int, stage: int) -> int:
     return n_layers // pp_size
 
 
-def expert_layers_on_stage(num_layers: int, n_experts: int, every: int) -> int:
-    """Return how many of a stage's layers have experts for a feed-forward layer: each `every`-th."""
+def layers_before_stage(n_layers: int, pp_size: int, stage: int) -> int:
+    """Return how many layers the earlier stages have, as `layers_on_stage` spreads them."""
+    if stage == 0:
+        return 0
+    return n_layers // pp_size * stage + min(stage - 1, n_layers % pp_size)
+
+
+def expert_layers_on_stage(
+    n_layers: int, pp_size: int, stage: int, n_experts: int, every: int, first_dense_layers: int
+) -> int:
+    """Return how many of a stage's layers have experts: each `every`-th, after the model's first dense ones.
+
+    Source: DeepSeek-AI 2024, section 4.2 (https://arxiv.org/abs/2412.19437), for dense layers before the
+        others: three, of 61.
+    """
     if n_experts == 0:
         return 0
-    return num_layers // every
+    layers = layers_on_stage(n_layers, pp_size, stage)
+    dense = first_dense_layers - layers_before_stage(n_layers, pp_size, stage)
+    return (layers - min(layers, max(0, dense))) // every
 
 
 def expert_parameters(
-    d_model: int, d_ff: int, activation: str, bias: bool, n_experts: int, ep_size: int, tp_size: int
+    d_model: int, expert_d_ff: int, activation: str, bias: bool, n_experts: int, ep_size: int, tp_size: int
 ) -> int:
     """Return a rank's parameters of one layer's experts: E / ep_size feed-forward layers."""
-    return n_experts // ep_size * feed_forward_parameters(d_model, d_ff, activation, bias, tp_size)
+    return n_experts // ep_size * feed_forward_parameters(d_model, expert_d_ff, activation, bias, tp_size)
 
 
 def parameters_on_rank(
@@ -101,6 +116,9 @@ def parameters_on_rank(
     tie_embeddings: bool,
     n_experts: int,
     experts_every: int,
+    expert_d_ff: int,
+    n_shared_experts: int,
+    first_dense_layers: int,
     ep_size: int,
     tp_size: int,
     pp_size: int,
@@ -110,8 +128,8 @@ def parameters_on_rank(
 
         embeddings   v d, and with learned positions max_seq_len d          first stage
         attention    d (2 h k + 2 n_kv_heads k) a layer
-        feed_forward 2 d d_ff, with swiglu 3 d d_ff, a layer without experts
-        experts      E times as much, a layer with experts
+        feed_forward 2 d d_ff, with swiglu 3 d d_ff, a layer without experts; shared experts
+        experts      E times as much with expert_d_ff for d_ff, a layer with experts
         routers      E d, a layer with experts
         norms        d, for a layer norm with bias 2 d; two a layer
         final_norm   one more                                               last stage
@@ -121,10 +139,14 @@ def parameters_on_rank(
 
     Where:
         n_experts: E; 0 is a model without.
+        experts_every: 1 is all layers, 2 every second one.
+        expert_d_ff: width inside one expert.
+        n_shared_experts: experts that every token uses; each ep rank has them whole.
+        first_dense_layers: the model's first layers, which have no experts.
         stage: of the pipeline, from 0.
     """
     layers = layers_on_stage(n_layers, pp_size, stage)
-    sparse = expert_layers_on_stage(layers, n_experts, experts_every)
+    sparse = expert_layers_on_stage(n_layers, pp_size, stage, n_experts, experts_every, first_dense_layers)
     table = vocabulary_rows(vocab_size, tp_size) * d_model
     embeddings = 0
     if stage == 0:
@@ -138,11 +160,12 @@ def parameters_on_rank(
         if not tie_embeddings or pp_size > 1:
             head = table
     dense = feed_forward_parameters(d_model, d_ff, activation, bias, tp_size)
-    experts = expert_parameters(d_model, d_ff, activation, bias, n_experts, ep_size, tp_size)
+    shared = n_shared_experts * feed_forward_parameters(d_model, expert_d_ff, activation, bias, tp_size)
+    experts = expert_parameters(d_model, expert_d_ff, activation, bias, n_experts, ep_size, tp_size)
     return {
         "embeddings": embeddings,
         "attention": layers * attention_parameters(d_model, n_heads, n_kv_heads, bias, tp_size),
-        "feed_forward": (layers - sparse) * dense,
+        "feed_forward": (layers - sparse) * dense + sparse * shared,
         "experts": sparse * experts,
         "routers": sparse * n_experts * d_model,
         "norms": 2 * layers * norm_parameters(d_model, norm, bias),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from coursekit.formulas.communication import communication_on_rank
 from coursekit.formulas.flops import forward_flops, recomputed_flops
-from coursekit.formulas.parameters import layers_on_stage
+from coursekit.formulas.parameters import expert_layers_on_stage, expert_parameters, layers_on_stage
 from coursekit.formulas.pipeline import bubble_over_ideal
 from coursekit.formulas.total import total
 
@@ -132,9 +132,37 @@ def hidden_seconds(seconds: float, backward_seconds: float, num_micro_batches: i
     return min(seconds, backward_seconds)
 
 
+def expert_weight_seconds(
+    weight_bytes: float,
+    expert_flops: float,
+    checkpointing: str,
+    per_second: float,
+    memory_bytes_per_second: float,
+) -> float:
+    """Return how much longer experts take because each sees few tokens, for one micro-batch.
+
+    Matrix products of few rows wait for the weights, not for the arithmetic: a forward pass reads them, a
+    backward pass reads them and writes their gradients. With m tokens an expert a product does m operations
+    a byte of its weights in 16 bits, and an H100 does 295 in the time in which its memory gives one. Expert
+    parallelism brings the tokens of ep ranks together, and so mends it.
+
+    Where:
+        weight_bytes: of all experts on the rank.
+        expert_flops: forward and backward pass of its tokens.
+        per_second: operations that large matrix products reach.
+    Source: Williams et al. 2009, roofline (https://doi.org/10.1145/1498765.1498785).
+    """
+    passes = 3
+    if checkpointing == "full":
+        passes = 4
+    reading = passes * weight_bytes / memory_bytes_per_second
+    return max(0.0, reading - passes / 3 * expert_flops / per_second)
+
+
 def step_parts(
     compute_seconds: float,
     recompute_seconds: float,
+    reading_seconds: float,
     tensor_seconds: float,
     context_seconds: float,
     expert_seconds: float,
@@ -155,6 +183,7 @@ def step_parts(
     Where:
         compute_seconds: forward and backward, all micro-batches of a step on the busiest stage.
         recompute_seconds: what checkpointing does again.
+        reading_seconds: of reading experts' weights, as far as no arithmetic hides it.
         tensor_seconds: on the network, and so the four after it.
         context_seconds: of gathering keys and values.
         expert_seconds: of tokens on their way to experts and back.
@@ -166,11 +195,12 @@ def step_parts(
         zero_stage: 0 to 3.
     """
     busy = compute_seconds + recompute_seconds + tensor_seconds + context_seconds + expert_seconds
-    busy = busy + pipeline_seconds
+    busy = busy + pipeline_seconds + reading_seconds
     backward = 2 / 3 * compute_seconds + recompute_seconds
     return {
         "compute": compute_seconds,
         "recompute": recompute_seconds,
+        "expert_weights": reading_seconds,
         "tensor": tensor_seconds,
         "context": context_seconds,
         "expert": expert_seconds,
@@ -195,6 +225,9 @@ def step_on_rank(
     tie_embeddings: bool,
     n_experts: int,
     experts_every: int,
+    expert_d_ff: int,
+    n_shared_experts: int,
+    first_dense_layers: int,
     top_k: int,
     dp_size: int,
     tp_size: int,
@@ -213,6 +246,7 @@ def step_on_rank(
     seq_len: int,
     stage: int,
     peak_flops_per_second: float,
+    memory_bytes_per_second: float,
     efficiency: float,
     devices_per_node: int,
     intra_bytes_per_second: float,
@@ -226,6 +260,7 @@ def step_on_rank(
 
     Where:
         peak_flops_per_second: of a device, dense.
+        memory_bytes_per_second: between its memory and its arithmetic.
         efficiency: share of it that computing reaches while nothing waits for the network.
         intra_bytes_per_second: of a device to its node, one direction; inter, to other nodes.
         hop_seconds: latency from a node to the next.
@@ -245,6 +280,9 @@ def step_on_rank(
         tie_embeddings,
         n_experts,
         experts_every,
+        expert_d_ff,
+        n_shared_experts,
+        first_dense_layers,
         top_k,
         dp_size,
         tp_size,
@@ -273,17 +311,29 @@ def step_on_rank(
         activation,
         n_experts,
         experts_every,
+        expert_d_ff,
+        n_shared_experts,
+        first_dense_layers,
         top_k,
         seq_len,
     )
     in_layers = total(forward) - forward["head"]
     again = recomputed_flops(in_layers, forward["attention_scores"], checkpointing)
     layers = layers_on_stage(n_layers, pp_size, stage)
+    sparse = expert_layers_on_stage(n_layers, pp_size, stage, n_experts, experts_every, first_dense_layers)
+    expert_weights = sparse * expert_parameters(
+        d_model, expert_d_ff, activation, False, n_experts, ep_size, tp_size
+    )
     is_last = stage == pp_size - 1
     tokens = grad_accum_steps * micro_batch_size * seq_len
     per_second = peak_flops_per_second * efficiency
     model = share_of_stage(3 * in_layers, 3 * forward["head"], layers, n_layers, tp_size, cp_size, is_last)
     second = share_of_stage(again, 0, layers, n_layers, tp_size, cp_size, is_last)
+    expert_flops = 0.0
+    if sparse > 0:
+        whole = expert_layers_on_stage(n_layers, 1, 0, n_experts, experts_every, first_dense_layers)
+        of_rank = forward["experts"] * sparse / whole / (tp_size * cp_size)
+        expert_flops = 3 * micro_batch_size * seq_len * of_rank
     inside_context = tp_size * ep_size
     inside_pipeline = inside_context * cp_size * dp_size
     copies = ep_size * cp_size * dp_size
@@ -294,6 +344,14 @@ def step_on_rank(
     return step_parts(
         tokens * model / per_second,
         tokens * second / per_second,
+        grad_accum_steps
+        * expert_weight_seconds(
+            expert_weights * activation_bytes,
+            expert_flops,
+            checkpointing,
+            per_second,
+            memory_bytes_per_second,
+        ),
         sent["tensor"] / axis_bandwidth(1, tp_size, node, intra, inter),
         sent["context"] / axis_bandwidth(inside_context, cp_size, node, intra, inter),
         sent["expert"] / message_bandwidth(tp_size, ep_size, node, intra, inter),

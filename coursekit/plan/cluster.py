@@ -89,6 +89,7 @@ class Cluster:
         """Return the cluster as keyword arguments of the formulas."""
         return {
             "peak_flops_per_second": self.sheet.peak_flops_per_second,
+            "memory_bytes_per_second": self.sheet.memory_bytes_per_second,
             "efficiency": self.efficiency,
             "devices_per_node": self.devices_per_node,
             "intra_bytes_per_second": self.intra_bytes_per_second,

@@ -85,19 +85,35 @@ class ExpertLayers:
     """Experts in the place of feed-forward layers.
 
     Args:
-        n_experts: E, each of the size of the feed-forward layer.
-        top_k: k, experts a token.
+        n_experts: E, routed experts of a layer.
+        top_k: k, of these, that a token uses.
         every: 1 is all layers, 2 every second one.
+        d_ff: width inside one expert; None is that of the model's feed-forward layer.
+        n_shared: experts beside them that every token uses.
+        first_dense: the model's first layers, which have a feed-forward layer instead.
+    Raises: InputError for numbers that cannot be.
+    Source: Jiang et al. 2024, Mixtral (https://arxiv.org/abs/2401.04088); DeepSeek-AI 2024, DeepSeek-V3
+        (https://arxiv.org/abs/2412.19437) for narrow and shared experts after dense layers.
+
+    >>> ExpertLayers(256, top_k=8, d_ff=2048, n_shared=1, first_dense=3).top_k
+    8
     """
 
     n_experts: int
     top_k: int = 2
     every: int = 1
+    d_ff: int | None = None
+    n_shared: int = 0
+    first_dense: int = 0
 
     def __post_init__(self) -> None:
         if not 1 <= self.top_k <= self.n_experts or self.every < 1:
             raise InputError(
                 "wrong experts", expected="1 <= top_k <= n_experts and every of 1 or more", got=self
+            )
+        if self.n_shared < 0 or self.first_dense < 0 or (self.d_ff is not None and self.d_ff < 1):
+            raise InputError(
+                "wrong experts", expected="d_ff of 1 or more, n_shared and first_dense of 0 or more", got=self
             )
 
 
@@ -116,6 +132,9 @@ def scalars(shape: Any, layout: Layout | None = None, experts: ExpertLayers | No
     values |= {
         "n_experts": 0 if experts is None else chosen.n_experts,
         "experts_every": chosen.every,
+        "expert_d_ff": chosen.d_ff or shape.d_ff,
+        "n_shared_experts": chosen.n_shared,
+        "first_dense_layers": chosen.first_dense,
         "top_k": chosen.top_k,
     }
     return values
@@ -135,8 +154,12 @@ def check_layout(shape: Any, layout: Layout, experts: ExpertLayers | None, seq_l
     divisions.append(("seq_len", seq_len, "cp_size", layout.cp_size))
     if layout.sequence_parallel:
         divisions.append(("seq_len", seq_len // layout.cp_size, "tp_size", layout.tp_size))
-    if layout.ep_size > 1:
-        divisions.append(("n_experts", experts.n_experts if experts else 1, "ep_size", layout.ep_size))
+    if experts is not None and experts.d_ff is not None:
+        divisions.append(("the experts' d_ff", experts.d_ff, "tp_size", layout.tp_size))
+    if layout.ep_size > 1 and experts is None:
+        raise InputError("the model has no experts to divide", expected="ep_size 1", got=layout.ep_size)
+    if experts is not None:
+        divisions.append(("n_experts", experts.n_experts, "ep_size", layout.ep_size))
     for what, number, axis, size in divisions:
         if number % size:
             raise InputError(

@@ -11,7 +11,7 @@ from typing import Any, get_args
 from coursekit.errors import InputError
 from coursekit.plan.breakdown import Breakdown
 from coursekit.plan.cluster import Cluster
-from coursekit.plan.layout import Checkpointing, Layout, check_layout
+from coursekit.plan.layout import Checkpointing, ExpertLayers, Layout, check_layout
 from coursekit.plan.memory_per_device import memory
 from coursekit.plan.ranked_layout import RankedLayout, explain
 from coursekit.plan.recipes import PrecisionRecipe
@@ -20,8 +20,8 @@ from coursekit.plan.step_time import decisive_stages, predicted_mfu, step_second
 _MICRO_BATCH_SIZES = (1, 2, 4, 8)
 _STAGES_PER_RANK = (1, 2, 4)
 _CAN_BE_FIXED = frozenset(
-    "dp_size tp_size pp_size cp_size zero_stage micro_batch_size checkpointing attention sequence_parallel "
-    "stages_per_rank".split()
+    "dp_size tp_size pp_size cp_size ep_size zero_stage micro_batch_size checkpointing attention "
+    "sequence_parallel stages_per_rank".split()
 )
 _TOKENS_WORTH_SPLITTING = 8192
 """Shorter parts of a sequence are not tried: attention is not what takes memory or time there."""
@@ -34,16 +34,19 @@ def rank_layouts(
     global_batch_tokens: int,
     seq_len: int,
     recipe: str | PrecisionRecipe = "mixed_16",
+    experts: ExpertLayers | None = None,
     fixed: dict[str, Any] | None = None,
 ) -> list[RankedLayout]:
     """Return one layout for each mesh of the cluster's devices, by predicted step time, the quickest first.
 
-    A mesh is a choice of dp, tp, pp and cp. For each the quickest options that fit are taken: ZeRO's stage,
-    micro-batch, checkpointing, order of the pipeline; or those that come nearest to fitting. After the
-    layouts that fit come those that do not, the least excess first, then the impossible ones.
+    A mesh is a choice of dp, tp, pp, cp and, for a model with experts, ep, which divides their number and
+    may reach over nodes. For each the quickest options that fit are taken: ZeRO's stage, micro-batch,
+    checkpointing, order of the pipeline; or those that come nearest to fitting. After the layouts that fit
+    come those that do not, the least excess first, then the impossible ones.
 
     Tensor parallelism always comes with sequence parallelism here, which costs no bytes, and attention is
-    fused. Experts are not planned.
+    fused. Not tried: other sizes for experts than for attention on the same ranks (Megatron-Core's folding),
+    and all-to-alls that pass behind computing (DeepSeek-V3's DualPipe).
 
     Args:
         shape: a `coursekit.models.GPTConfig`, or an object with its attributes.
@@ -51,6 +54,7 @@ def rank_layouts(
         global_batch_tokens: of an optimizer step: what training well allows, not what is quick.
         seq_len: tokens of a sequence.
         recipe: name or `PrecisionRecipe`.
+        experts: in the place of feed-forward layers; routing is taken to be even.
         fixed: fields of `Layout` that are decided already, such as `{"tp_size": 8}`. The number of
             micro-batches follows from the batch, and the order of the pipeline from the stages a rank.
     Raises: InputError if the batch is no whole number of sequences, or `fixed` names another field.
@@ -77,7 +81,7 @@ def rank_layouts(
             expected=", ".join(sorted(_CAN_BE_FIXED)),
             got=", ".join(sorted(unknown)),
         )
-    search = _Search(shape, cluster, sequences, seq_len, recipe, fixed)
+    search = _Search(shape, cluster, sequences, seq_len, recipe, experts, fixed)
     ranked = sorted(map(search.best, search.meshes()), key=_order)
     if not ranked:
         raise InputError(
@@ -97,6 +101,7 @@ class _Search:
     sequences: int
     seq_len: int
     recipe: str | PrecisionRecipe
+    experts: ExpertLayers | None
     fixed: dict[str, Any]
 
     def meshes(self) -> Iterator[dict[str, int]]:
@@ -105,11 +110,11 @@ class _Search:
             "tp_size": min(self.shape.n_heads, 2 * self.cluster.devices_per_node),
             "pp_size": self.shape.n_layers,
             "cp_size": max(1, self.seq_len // _TOKENS_WORTH_SPLITTING),
+            "ep_size": self.experts.n_experts if self.experts else 1,
         }
-        choices = [
-            [self.fixed[axis]] if axis in self.fixed else _divisors(self.cluster.num_devices, limit)
-            for axis, limit in most.items()
-        ]
+        sizes_of = {axis: _divisors(self.cluster.num_devices, limit) for axis, limit in most.items()}
+        sizes_of["ep_size"] = [size for size in sizes_of["ep_size"] if most["ep_size"] % size == 0]
+        choices = [[self.fixed[axis]] if axis in self.fixed else sizes_of[axis] for axis in most]
         for sizes in itertools.product(*choices):
             dp_size, rest = divmod(self.cluster.num_devices, math.prod(sizes))
             if not rest and self.fixed.get("dp_size", dp_size) == dp_size:
@@ -119,14 +124,15 @@ class _Search:
         """Return the quickest options of a mesh that fit, else the smallest, else why there are none."""
         plain = Layout(**{**mesh, **{k: v for k, v in self.fixed.items() if k != "stages_per_rank"}})
         try:
-            check_layout(self.shape, plain, None, self.seq_len)
+            check_layout(self.shape, plain, self.experts, self.seq_len)
         except InputError as error:
             return RankedLayout(plain, f"impossible: {error}")
-        if self.sequences % mesh["dp_size"]:
-            return RankedLayout(plain, f"impossible: {_cannot_share(self.sequences, mesh['dp_size'])}")
+        groups = mesh["dp_size"] * mesh["ep_size"]
+        if self.sequences % groups:
+            return RankedLayout(plain, f"impossible: {_cannot_share(self.sequences, groups)}")
         sized = [(layout, self.memory(layout)) for layout in self.options(mesh)]
         if not sized:
-            per_copy = self.sequences // mesh["dp_size"]
+            per_copy = self.sequences // groups
             return RankedLayout(
                 plain, f"impossible: {per_copy} sequences a copy do not divide as was decided"
             )
@@ -142,16 +148,18 @@ class _Search:
 
     def options(self, mesh: dict[str, int]) -> Iterator[Layout]:
         """Yield a mesh with everything that may be combined with it."""
-        per_copy = self.sequences // mesh["dp_size"]
+        per_copy = self.sequences // (mesh["dp_size"] * mesh["ep_size"])
         has_stages = mesh["pp_size"] > 1
+        fused = self.fixed.get("attention", "flash") == "flash"
         choices = {
             "micro_batch_size": [b for b in _MICRO_BATCH_SIZES if per_copy % b == 0],
             "zero_stage": [0]
-            if mesh["dp_size"] * mesh["cp_size"] == 1
+            if mesh["dp_size"] * mesh["cp_size"] * mesh["ep_size"] == 1
             else [0, 1, 2]
             if has_stages
             else range(4),
-            "checkpointing": get_args(Checkpointing),
+            # "selective" computes the scores again, which fused attention does not keep.
+            "checkpointing": ["none", "full"] if fused else get_args(Checkpointing),
             "stages_per_rank": _STAGES_PER_RANK if has_stages else [1],
         }
         choices |= {name: [value] for name, value in self.fixed.items() if name not in mesh}
@@ -171,17 +179,18 @@ class _Search:
 
     def memory(self, layout: Layout) -> Breakdown:
         """Return the bytes of the stage that needs most."""
-        stages = decisive_stages(layout)
+        known = {"seq_len": self.seq_len, "recipe": self.recipe, "experts": self.experts}
         answers = (
-            memory(self.shape, layout, seq_len=self.seq_len, recipe=self.recipe, stage=stage)
-            for stage in stages
+            memory(self.shape, layout, **known, stage=stage)
+            for stage in decisive_stages(layout, self.experts)
         )
         return max(answers, key=lambda answer: answer.total)
 
     def costed(self, layout: Layout, size: Breakdown, *, fits: bool) -> RankedLayout:
         """Return a layout with its time."""
-        step = step_seconds(self.shape, layout, self.cluster, seq_len=self.seq_len, recipe=self.recipe)
-        mfu = predicted_mfu(self.shape, layout, self.cluster, seq_len=self.seq_len, seconds=step.total)
+        known = {"seq_len": self.seq_len, "experts": self.experts}
+        step = step_seconds(self.shape, layout, self.cluster, **known, recipe=self.recipe)
+        mfu = predicted_mfu(self.shape, layout, self.cluster, **known, seconds=step.total)
         return RankedLayout(layout, "", size, step, mfu, fits)
 
 
@@ -189,8 +198,8 @@ def _divisors(number: int, limit: int) -> list[int]:
     return [n for n in range(1, min(number, limit) + 1) if number % n == 0]
 
 
-def _cannot_share(sequences: int, dp_size: int) -> str:
-    return f"a batch of {sequences} sequences does not divide among {dp_size} copies of the model"
+def _cannot_share(sequences: int, groups: int) -> str:
+    return f"a batch of {sequences} sequences does not divide among {groups} groups of ranks"
 
 
 def _order(each: RankedLayout) -> tuple[int, float]:

@@ -13,9 +13,10 @@ from coursekit.units import format_bytes, format_seconds
 _WORDS = {
     "compute": "on the busiest pipeline stage",
     "recompute": "of computing again",
+    "expert_weights": "of reading experts' weights for few tokens",
     "tensor": "of waiting for tensor parallelism",
     "context": "of waiting for keys and values",
-    "expert": "of waiting for experts",
+    "expert": "of sending tokens to experts",
     "pipeline": "of sending between stages",
     "bubble": "of pipeline bubble",
     "data": "of gradients and parameters that no backward pass hides",
@@ -77,7 +78,7 @@ def _excess(each: RankedLayout, cluster: Cluster) -> str:
     largest = max(each.memory, key=each.memory.parts.__getitem__)
     need, have = map(format_bytes, (each.bytes, cluster.usable_bytes))
     over = format_bytes(each.bytes - cluster.usable_bytes)
-    return f"does not fit: {over} too much ({need} of {have}), most of it {largest.replace('_', ' ')}"
+    return f"does not fit: {over} too much (needs {need}, may use {have}), most of it {largest.replace('_', ' ')}"
 
 
 def _waits(each: RankedLayout) -> str:
@@ -98,7 +99,16 @@ def _slower(each: RankedLayout, best: RankedLayout, cluster: Cluster) -> str:
     part = max(longer, key=longer.__getitem__)
     if longer[part] <= 0:
         return "as quick, with more memory"
-    text = f"{each.seconds / best.seconds:.2f} × the time: {format_seconds(longer[part])} more {_WORDS[part]}"
-    if part == "tensor" and each.layout.tp_size > cluster.devices_per_node:
-        text += f", as tp={each.layout.tp_size} leaves the node"
+    shorter = min(longer, key=longer.__getitem__)
+    ratio = each.seconds / best.seconds
+    told = f"{ratio:.2f} × the time" if ratio >= 1.005 else f"{ratio - 1:.1%} slower"
+    text = f"{told}: {format_seconds(longer[part])} more {_WORDS[part]}"
+    layout, node = each.layout, cluster.devices_per_node
+    if part == "tensor" and layout.tp_size > node:
+        text += f", as tp={layout.tp_size} leaves the node"
+    if part == "expert" and layout.tp_size * layout.ep_size > node:
+        text += f", as ep={layout.ep_size} leaves the node"
+    # Where one part is much longer and yet the whole is not, the reader asks what was won.
+    if -longer[shorter] > 0.2 * longer[part]:
+        text += f", {format_seconds(-longer[shorter])} less {_WORDS[shorter]}"
     return text

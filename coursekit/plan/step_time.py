@@ -40,8 +40,9 @@ def step_seconds(
         stage: of the pipeline; None is the one that takes longest.
 
     Returns:
-        compute, recompute (checkpointing), tensor, context, expert and pipeline (network, waited for), bubble
-        (of the pipeline), data (what the backward pass does not hide of gradients and ZeRO's parameters).
+        compute, recompute (checkpointing), expert_weights (read for few tokens), tensor, context, expert and
+        pipeline (network, waited for), bubble (of the pipeline), data (what the backward pass does not hide
+        of gradients and ZeRO's parameters).
     Raises: InputError if the layout fits neither the shape nor the cluster.
     Source: `coursekit.formulas.step_time`.
 
@@ -59,21 +60,31 @@ def step_seconds(
         )
     check_layout(shape, layout, experts, seq_len)
     known = known_values(shape, layout, experts, recipe) | cluster.scalars()
-    stages = decisive_stages(layout) if stage is None else [stage]
+    stages = decisive_stages(layout, experts) if stage is None else [stage]
     answers = [call(step_on_rank, known, seq_len=seq_len, stage=s) for s in stages]
     return Breakdown(max(answers, key=lambda parts: sum(parts.values())), "seconds")
 
 
-def decisive_stages(layout: Layout) -> list[int]:
+def decisive_stages(layout: Layout, experts: ExpertLayers | None = None) -> list[int]:
     """Return the stages of a pipeline of which one needs most memory and one most time.
 
     Stage 0 has the embedding and stores most micro-batches, stage 1 is the first to get one layer more where
-    they do not divide, the last has head and loss. Those between are like stage 1, or need less.
+    they do not divide, the last has head and loss. Those between are like stage 1, or need less. Where the
+    model begins with layers without experts, it is the first stage after these.
     """
-    return sorted({0, min(1, layout.pp_size - 1), layout.pp_size - 1})
+    early = 2 + (0 if experts is None else experts.first_dense)
+    return sorted({*range(min(early, layout.pp_size)), layout.pp_size - 1})
 
 
-def predicted_mfu(shape: Any, layout: Layout, cluster: Cluster, *, seq_len: int, seconds: float) -> float:
+def predicted_mfu(
+    shape: Any,
+    layout: Layout,
+    cluster: Cluster,
+    *,
+    seq_len: int,
+    seconds: float,
+    experts: ExpertLayers | None = None,
+) -> float:
     """Return the model FLOPs utilization of steps that take `seconds`, scores of attention included.
 
     Args:
@@ -82,6 +93,9 @@ def predicted_mfu(shape: Any, layout: Layout, cluster: Cluster, *, seq_len: int,
         cluster: whose peak is compared with.
         seq_len: tokens of a sequence.
         seconds: of a step.
+        experts: in the place of feed-forward layers; of these the work of those that a token uses.
     """
-    flops = flops_per_token(shape, seq_len=seq_len).total * layout.global_batch_size * seq_len
+    flops = (
+        flops_per_token(shape, seq_len=seq_len, experts=experts).total * layout.global_batch_size * seq_len
+    )
     return flops / (seconds * layout.world_size * cluster.sheet.peak_flops_per_second)

@@ -15,6 +15,8 @@ SHAPE = {
     "d_ff": 36,
     "tie_embeddings": False,
     "experts_every": 1,
+    "expert_d_ff": 12,
+    "n_shared_experts": 1,
 }
 ALONE = {"ep_size": 1, "tp_size": 1, "pp_size": 1, "stage": 0}
 
@@ -27,6 +29,7 @@ ALONE = {"ep_size": 1, "tp_size": 1, "pp_size": 1, "stage": 0}
     position=st.sampled_from(["learned", "rope"]),
     bias=st.booleans(),
     n_experts=st.sampled_from([0, 4]),
+    first_dense_layers=st.integers(0, 4),
 )
 def test_the_stages_of_a_pipeline_hold_the_model_once(pp_size, n_layers, **options):
     pp_size = min(pp_size, n_layers)
@@ -41,7 +44,14 @@ def test_the_stages_of_a_pipeline_hold_the_model_once(pp_size, n_layers, **optio
 
 @given(tp_size=st.sampled_from([2, 3, 4, 6]), activation=st.sampled_from(["gelu", "swiglu"]))
 def test_tensor_parallel_ranks_hold_the_matrices_once_and_the_rest_each(tp_size, activation):
-    known = {**SHAPE, "n_layers": 3, "norm": "layernorm", "activation": activation, "position": "learned"}
+    known = {
+        **SHAPE,
+        "n_layers": 3,
+        "first_dense_layers": 0,
+        "norm": "layernorm",
+        "activation": activation,
+        "position": "learned",
+    }
     known |= {"bias": True, "n_experts": 0}
     whole = total(parameters_on_rank(**known, **ALONE))
     part = total(parameters_on_rank(**known, **{**ALONE, "tp_size": tp_size}))
@@ -52,6 +62,13 @@ def test_tensor_parallel_ranks_hold_the_matrices_once_and_the_rest_each(tp_size,
 
 
 def test_a_vocabulary_that_does_not_divide_is_padded():
-    known = {**SHAPE, "vocab_size": 97, "n_layers": 1, "norm": "rmsnorm", "activation": "gelu"}
+    known = {
+        **SHAPE,
+        "vocab_size": 97,
+        "n_layers": 1,
+        "first_dense_layers": 0,
+        "norm": "rmsnorm",
+        "activation": "gelu",
+    }
     known |= {"position": "rope", "bias": False, "n_experts": 0}
     assert parameters_on_rank(**known, **{**ALONE, "tp_size": 4})["head"] == 25 * SHAPE["d_model"]
