@@ -338,20 +338,24 @@ points_for(
 
 # %% [markdown] nbgrader="answer" grade_id="explain" points=2
 # ## Question. A perfect balance (2 points)
-# A team trains a layer of 64 experts, one a token, gate divided by the sum of the chosen gates. The balance
-# loss is 1.00 from the first step to the last. Loads are even. The model is no better than a dense one of
-# the size of a single expert. Name the mistake, say why the loads are nevertheless even, and one
-# measurement that would have shown it in the first hour.
+# A team trains a layer of 64 experts, one a token, spread over 8 ranks. The balance loss is 1.00 from the
+# first step to the last, and loads are even. Yet the model is hardly better than a dense one of the size of
+# a single expert. Name two different mistakes, each of which would give this picture; say for each why the
+# loads are even nevertheless; and give a measurement of the first hour that tells the two from each other.
 #
 # ### BEGIN SOLUTION
-# **Model answer.** With one choice the gate divided by itself is the constant 1, and the task's loss has no
-# gradient for the router. Only the balance loss trains it, so it spreads tokens evenly and without regard to
-# what they are: each expert sees a random sample and learns the same average function. (A balance loss of 1
-# would also be seen with an undecided router.) Measurements: the norm of the router's gradient with the
-# balance loss switched off, which is exactly 0; or the mutual information of token and expert; or the loss
-# with experts shuffled.
+# **Model answer.** (A) The gate is divided by the sum of the chosen gates, with one choice the constant 1.
+# The task's loss then has no gradient for the router. Only the balance loss trains it, so it spreads tokens
+# evenly and without regard to what they are: each expert sees a random sample and learns the same average
+# function. (B) The gradients of all parameters are averaged over the ranks, those of the spread experts too,
+# as a wrapper for data parallelism does. Experts of the same place on eight ranks get the same steps and
+# stay as different as they were drawn; router and balance loss work as ever, so loads are even. (C) The
+# factor of the balance loss is so large that the router heeds nothing else.
+# What tells them apart: the norm of the router's gradient with the balance loss switched off is exactly 0 in
+# (A) only. The difference of two ranks' experts, divided by what it was at the start, stays exactly 1 in (B)
+# only. In (C) the router's gradient from the balance loss is far larger than that of the task.
 #
-# **Rubric.** 1 point: the constant gate, hence no gradient of the task for the router, and balance from the
-# balance loss alone. 1 point: a measurement that would tell this case from a sound one (loads or the balance
-# loss do not). Half points are fine.
+# **Rubric.** 1 point: two mistakes that fit (others than these may), each with the reason for the even loads.
+# 1 point: a measurement that comes out differently for the two; loads and the balance loss do not. Half
+# points are fine.
 # ### END SOLUTION
