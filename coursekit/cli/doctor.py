@@ -74,16 +74,16 @@ def _grading(as_json: bool) -> None:
     protection = probe()
     for name, what in PROTECTS.items():
         why = protection.refused.get(name)
-        typer.echo(
-            f"{'no ' if why else 'yes'}  {name:<13} {what}" + (f"\n     refused: {why}" if why else "")
-        )
+        _say(f"{name}: {what}" + (f"; refused: {why}" if why else ""), mark="no" if why else "yes")
     if "network" in protection.refused and "system_calls" in protection.granted:
-        typer.echo(
-            "note: no network at all in the box; exercises that start several processes cannot run in it"
-        )
+        _say("note: no network at all in the box; exercises that start several processes cannot run in it")
     if protection.missing:
-        typer.echo(
-            f"NOT PROTECTED: {', '.join(protection.missing)}; `coursekit grade` will ask before it goes on"
-        )
+        _say(f"NOT PROTECTED: {', '.join(protection.missing)}; `coursekit grade` will ask before it goes on")
         raise typer.Exit(1)
-    typer.echo("graded code is kept from the grader's files, from the network and from other processes")
+    _say("graded code is kept from the grader's files, from the network and from other processes")
+
+
+def _say(text: str, *, mark: str = "") -> None:
+    """Print a text in the terminal's width, indented behind its mark."""
+    lines = _lines(text, indent=5 if mark else 0)
+    typer.echo("\n".join([f"{mark:<5}" * bool(mark) + lines[0].lstrip(), *lines[1:]]))

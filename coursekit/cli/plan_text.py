@@ -31,11 +31,26 @@ class Answer:
     parameters: Any
     flops_per_token: Any
     ranked: list[Any]
+    experts: Any = None
+    asked_batch_tokens: int | None = None
 
     @property
     def run_seconds(self) -> float:
         """Of the whole run with the best layout."""
         return self.tokens / self.batch_tokens * self.ranked[0].seconds
+
+    @property
+    def active_parameters(self) -> float:
+        """Parameters that a token uses: of the routed experts those that are chosen."""
+        if self.experts is None:
+            return self.parameters.total
+        idle = 1 - self.experts.top_k / self.experts.n_experts
+        return self.parameters.total - idle * self.parameters["experts"]
+
+    @property
+    def run_flops(self) -> float:
+        """6 N D, with the parameters that a token uses."""
+        return 6 * self.active_parameters * self.tokens
 
 
 def make_answer(
@@ -47,6 +62,7 @@ def make_answer(
     tokens: float | None,
     recipe: str,
     fixed: dict[str, Any],
+    experts: Any = None,
 ) -> Answer:
     """Return the plan.
 
@@ -54,24 +70,68 @@ def make_answer(
     """
     from coursekit import plan
 
-    parameters = plan.parameters(shape)
-    batch_tokens = batch_tokens or max(1, _BATCH_TOKENS // seq_len) * seq_len
+    used = whole_sequences(batch_tokens or max(_BATCH_TOKENS, seq_len), seq_len)
     ranked = plan.rank_layouts(
-        shape, cluster, global_batch_tokens=batch_tokens, seq_len=seq_len, recipe=recipe, fixed=fixed
+        shape,
+        cluster,
+        global_batch_tokens=used,
+        seq_len=seq_len,
+        recipe=recipe,
+        experts=experts,
+        fixed=fixed,
     )
     if ranked[0].memory is None:
-        raise InputError("no layout is possible", got=ranked[0].why.removeprefix("impossible: "))
-    return Answer(
+        raise InputError(f"no layout is possible; {_impossible(ranked)}")
+    answer = Answer(
         shape,
         cluster,
         seq_len,
-        batch_tokens,
-        tokens or plan.compute_optimal_tokens(parameters.total),
+        used,
+        tokens or 0,
         recipe,
-        parameters,
-        plan.flops_per_token(shape, seq_len=seq_len),
+        plan.parameters(shape, experts=experts),
+        plan.flops_per_token(shape, seq_len=seq_len, experts=experts),
         ranked,
+        experts,
+        batch_tokens,
     )
+    if tokens:
+        return answer
+    return dataclasses.replace(answer, tokens=plan.compute_optimal_tokens(answer.active_parameters))
+
+
+def whole_sequences(tokens: int, seq_len: int) -> int:
+    """Return the tokens of a batch of whole sequences, at most a twentieth from what was asked for.
+
+    Of the numbers of sequences that are so near, the one that can be halved most often, since ranks divide
+    them: 16e6 tokens of sequences of 8192 are 1953.1 of these, and 2048 are meant.
+
+    Raises: InputError if no whole number of sequences is near.
+
+    >>> whole_sequences(16_000_000, 8192) // 8192, whole_sequences(3 * 8192, 8192) // 8192
+    (2048, 3)
+    """
+    if tokens % seq_len == 0:
+        return tokens
+    for power in range(tokens.bit_length(), -1, -1):
+        near = round(tokens / seq_len / 2**power) * 2**power * seq_len
+        if near and abs(near - tokens) <= tokens / 20:
+            return near
+    raise InputError(
+        "the batch is no whole number of sequences",
+        expected=f"a multiple of {seq_len} tokens",
+        got=tokens,
+        fix=f"--batch-tokens {max(1, round(tokens / seq_len)) * seq_len}, or another --seq-len",
+    )
+
+
+def _impossible(ranked: list[Any]) -> str:
+    """Return why the layouts are impossible: the most frequent reasons, each once."""
+    from collections import Counter
+
+    reasons = Counter(each.why.removeprefix("impossible: ") for each in ranked)
+    told = [reason for reason, _ in reasons.most_common(3)]
+    return ". Or: ".join(told)
 
 
 def answer_as_json(answer: Answer) -> str:
@@ -79,7 +139,9 @@ def answer_as_json(answer: Answer) -> str:
     report = {
         "model": {
             "shape": dataclasses.asdict(answer.shape),
+            "experts": answer.experts and dataclasses.asdict(answer.experts),
             "parameters": _parts(answer.parameters),
+            "active_parameters": answer.active_parameters,
             "flops_per_token": _parts(answer.flops_per_token),
         },
         "cluster": {**dataclasses.asdict(answer.cluster), "num_devices": answer.cluster.num_devices},
@@ -88,7 +150,7 @@ def answer_as_json(answer: Answer) -> str:
             "batch_tokens": answer.batch_tokens,
             "recipe": answer.recipe,
             "tokens": answer.tokens,
-            "flops_6nd": 6 * answer.parameters.total * answer.tokens,
+            "flops_6nd": answer.run_flops,
             "seconds": answer.run_seconds,
         },
         "layouts": [
@@ -115,14 +177,18 @@ def answer_as_text(answer: Answer, *, top: int, width: int | None = None) -> str
     width = min(100, width or shutil.get_terminal_size((80, 24)).columns)
     best = answer.ranked[0]
     usable = answer.cluster.usable_bytes
+    stage = "; of the pipeline's stages the one that needs most" if best.layout.pp_size > 1 else ""
     lines = [
         *_wrapped(_of_the_model(answer), width),
         "",
         *_wrapped(f"layout: {layout_in_words(best.layout)}", width),
+        *_wrapped(_of_checkpointing(answer), width),
         "",
         f"memory of a device: {'fits' if best.fits else 'DOES NOT FIT'}",
         *_bars(best.memory, max(usable, best.bytes), format_bytes, width),
-        *_wrapped(f"of {format_bytes(usable)} that a plan may use on {answer.cluster.sheet.name}", width),
+        *_wrapped(
+            f"of {format_bytes(usable)} that a plan may use on {answer.cluster.sheet.name}{stage}", width
+        ),
         "",
         f"an optimizer step, MFU {best.mfu:.0%}",
         *_bars(best.step, best.seconds, format_seconds, width),
@@ -138,25 +204,56 @@ def answer_as_text(answer: Answer, *, top: int, width: int | None = None) -> str
 
 def _of_the_model(answer: Answer) -> str:
     flops = answer.flops_per_token.total
+    active = ""
+    if answer.experts:
+        active = f" ({format_count(answer.active_parameters)} of them for a token)"
+    asked = answer.asked_batch_tokens or answer.batch_tokens
+    instead = f", for the {asked:,} asked for," if asked != answer.batch_tokens else ""
     return (
-        f"{format_count(answer.parameters.total)} parameters, {flops:.3g} FLOPs a token, {answer.recipe}, "
-        f"steps of {format_count(answer.batch_tokens)} tokens in sequences of {answer.seq_len}"
+        f"{format_count(answer.parameters.total)} parameters{active}, {flops:.3g} FLOPs a token, "
+        f"{answer.recipe}, steps of {format_count(answer.batch_tokens)} tokens{instead} in "
+        f"{_of(answer.batch_tokens // answer.seq_len, 'sequence')} of {answer.seq_len:,}"
     )
 
 
+def _of_checkpointing(answer: Answer) -> str:
+    """Return what the best layout would need without checkpointing, if that is why it has it; else ""."""
+    from coursekit.plan import memory
+
+    best = answer.ranked[0]
+    if best.layout.checkpointing == "none":
+        return ""
+    without = memory(
+        answer.shape,
+        dataclasses.replace(best.layout, checkpointing="none"),
+        seq_len=answer.seq_len,
+        recipe=answer.recipe,
+        experts=answer.experts,
+    )
+    return f"without checkpointing it needs {format_bytes(without.total)} of a device"
+
+
 def _of_the_run(answer: Answer) -> str:
-    flops = 6 * answer.parameters.total * answer.tokens
     hours = answer.run_seconds / 3600 * answer.cluster.num_devices
     return (
-        f"the run: {format_count(answer.tokens)} tokens, 6 N D = {flops:.3g} FLOPs, "
-        f"{format_seconds(answer.run_seconds)} on {answer.cluster.num_devices} devices, "
+        f"the run: {format_count(answer.tokens)} tokens, 6 N D = {answer.run_flops:.3g} FLOPs, "
+        f"{_long(answer.run_seconds)} on {_of(answer.cluster.num_devices, 'device')}, "
         f"{format_count(hours)} device hours"
     )
 
 
+def _long(seconds: float) -> str:
+    years = seconds / (365.25 * 86400)
+    return f"{years:,.1f} years" if years >= 2 else format_seconds(seconds)
+
+
+def _of(number: int, thing: str) -> str:
+    return f"{number:,} {thing}" + "s" * (number != 1)
+
+
 def layout_in_words(layout: Any) -> str:
     """Return a layout's sizes and options, without those that change nothing."""
-    axes = [f"{axis} {getattr(layout, f'{axis}_size')}" for axis in ("dp", "tp", "pp", "cp")]
+    axes = [f"{axis} {getattr(layout, f'{axis}_size')}" for axis in ("dp", "tp", "pp", "cp", "ep")]
     words = [axis for axis in axes if not axis.endswith(" 1")] or ["one device"]
     if layout.zero_stage:
         words.append(f"ZeRO-{layout.zero_stage}")
@@ -164,7 +261,8 @@ def layout_in_words(layout: Any) -> str:
         words.append(f"{layout.checkpointing} checkpointing")
     if layout.stages_per_rank > 1:
         words.append(f"{layout.stages_per_rank} stages a rank")
-    return ", ".join([*words, f"{layout.grad_accum_steps} × {layout.micro_batch_size} sequences"])
+    micro_batches = f"{_of(layout.grad_accum_steps, 'micro-batch')}".replace("batchs", "batches")
+    return ", ".join([*words, f"{micro_batches} of {_of(layout.micro_batch_size, 'sequence')}"])
 
 
 def _bars(breakdown: Any, full: float, write: Callable[[float], str], width: int) -> Iterable[str]:

@@ -24,6 +24,13 @@ def test_it_reads_on_a_phone_wide_terminal():
     assert done.stderr == ""
 
 
+def test_what_protects_grading_reads_there_as_well():
+    lines = doctor("--grading", COLUMNS="40").stdout.splitlines()
+    assert max(map(len, lines)) <= 40
+    for name in ("files", "network", "account"):
+        assert any(line.startswith((f"yes  {name}:", f"no   {name}:")) for line in lines)
+
+
 def test_its_exit_status_says_whether_something_is_short():
     done = doctor()
     assert done.returncode == ("short" in {line.split(" ")[0] for line in done.stdout.splitlines()})
