@@ -11,10 +11,18 @@
 #     - coursekit.parallel.tensor_parallelize_naive
 #     - coursekit.parallel.ColumnParallelLinear
 #     - coursekit.parallel.RowParallelLinear
+#     - coursekit.parallel.VocabParallelEmbedding
 #     - coursekit.parallel.vocab_parallel_cross_entropy
+#     - coursekit.parallel.sum_sequence_parallel_gradients
+#     - coursekit.parallel.gather_sequence
+#     - coursekit.parallel.scatter_sequence
+#     - coursekit.parallel.split_sequence
 #     - torch.distributed.nn
 #     - torch.distributed.tensor
+#     - torch.distributed._tensor
 #     - torch.distributed._functional_collectives
+#     - torch.ops._c10d_functional
+#     - torch.ops.c10d_functional
 # ---
 
 # %% [markdown]
@@ -218,7 +226,8 @@ points_for(
 # %% [markdown]
 # ## Task 3. The two operators (4 points)
 # Write f and g for the default process group, such that the outputs and *all* gradients of a divided network
-# are those of one process. Neither may change its argument. A `torch.autograd.Function` is the way.
+# are those of one process. Neither may change its argument, nor its backward pass the gradient that it is
+# given. A `torch.autograd.Function` is the way.
 
 
 # %% nbgrader="solution" grade_id="operators"
