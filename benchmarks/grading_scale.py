@@ -7,7 +7,7 @@ Every submission is read, rebuilt, checked, scored, recorded in the gradebook an
 kernels are processes of their own and end with their notebook. So this is the part that could grow with
 the class: each row is a tenth of it, with the processor time of one submission, the memory of the process
 and the size of the gradebook. Then what an instructor does next: the same command again, which finds nothing
-to do and writes the class report, and the export.
+to do, the class report, and the export.
 """
 
 from __future__ import annotations
@@ -81,8 +81,9 @@ def grade(course: Course, slug: str, *, students: int) -> list[dict[str, float]]
 def afterwards(course: Course, slug: str) -> dict[str, float]:
     """Return the seconds of what an instructor does when the class is graded, each a command."""
     commands = {
-        "grade again, with the class report": ["grade", slug],
-        "export": ["export", slug],
+        "grade again": ["grade", slug],
+        "class report": ["course", "report", ".", slug],
+        "export": ["export", "grades.csv"],
     }
     seconds = {}
     for name, words in commands.items():

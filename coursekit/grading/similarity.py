@@ -64,40 +64,48 @@ def near_identical(
     """
     import numpy as np
 
-    process, fuzz = (require(f"rapidfuzz.{name}", extra="grading") for name in ("process", "fuzz"))
+    ratio = require("rapidfuzz.fuzz", extra="grading").ratio
     own = {student: own_text(sources, stubs) for student, sources in sorted(answers.items())}
     codes = {student: code for student, text in own.items() if len(code := structure(text)) >= min_tokens}
     students, texts = list(codes), list(codes.values())
     pairs, counts = [], np.zeros(101, dtype=int)
     for start in range(0, len(texts), _ROWS):
-        block = process.cdist(texts[start : start + _ROWS], texts, scorer=fuzz.ratio, dtype=np.uint8)
+        block = _table(texts[start:], ratio)
         # Each pair once: the columns right of the diagonal.
-        later = np.arange(len(texts))[None, :] > np.arange(start, start + len(block))[:, None]
+        later = np.arange(block.shape[1])[None, :] > np.arange(len(block))[:, None]
         counts += np.bincount(block[later], minlength=101)
         least = pairs[-1].percent if len(pairs) == _MOST_PAIRS else at_least
-        pairs += _most_alike(np.where(later & (block >= least), block, 0), students, own, start=start)
+        pairs += _most_alike(np.where(later & (block >= least), block, 0), students[start:], own)
         pairs.sort(key=lambda pair: (-pair.percent, -pair.verbatim_percent, pair.left, pair.right))
         del pairs[_MOST_PAIRS:]
     return Likeness(tuple(pairs), _median(counts), int(counts[at_least:].sum()) - len(pairs))
 
 
-def _most_alike(percents: Any, students: list[str], own: Mapping[str, str], *, start: int) -> list[Pair]:
-    """Return the most alike pairs of a block of rows, which begins with row `start`; 0 percent is none."""
+def _table(texts: list[str], scorer: Any) -> Any:
+    """Return how alike, in percent, each of the first `_ROWS` texts and each text are."""
     import numpy as np
 
-    process, fuzz = (require(f"rapidfuzz.{name}", extra="grading") for name in ("process", "fuzz"))
+    cdist = require("rapidfuzz.process", extra="grading").cdist
+    return cdist(texts[:_ROWS], texts, scorer=scorer, dtype=np.uint8, workers=-1)
+
+
+def _most_alike(percents: Any, students: list[str], own: Mapping[str, str]) -> list[Pair]:
+    """Return the most alike pairs of the first students, the rows, with all, the columns; 0 is no pair."""
+    import numpy as np
+
+    ratio = require("rapidfuzz.fuzz", extra="grading").ratio
+    texts = [own[student] for student in students]
     rows, columns = np.nonzero(percents)
     if len(rows) > _MOST_PAIRS:  # among equals in structure, those whose text is more alike
-        texts = [own[student] for student in students]
-        block = texts[start : start + len(percents)]
-        verbatim = process.cdist(block, texts, scorer=fuzz.ratio, dtype=np.uint8)
+        verbatim = _table(texts, ratio)
         order = percents[rows, columns].astype(int) * 101 + verbatim[rows, columns]
         best = np.argpartition(order, -_MOST_PAIRS)[-_MOST_PAIRS:]
         rows, columns = rows[best], columns[best]
     return [
-        Pair(left, right, int(percents[row, column]), int(fuzz.ratio(own[left], own[right])))
+        Pair(
+            students[row], students[column], int(percents[row, column]), int(ratio(texts[row], texts[column]))
+        )
         for row, column in zip(rows, columns, strict=True)
-        for left, right in [(students[start + row], students[column])]
     ]
 
 
