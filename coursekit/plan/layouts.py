@@ -122,7 +122,8 @@ class _Search:
 
     def best(self, mesh: dict[str, int]) -> RankedLayout:
         """Return the quickest options of a mesh that fit, else the smallest, else why there are none."""
-        plain = Layout(**{**mesh, **{k: v for k, v in self.fixed.items() if k != "stages_per_rank"}})
+        decided = {name: value for name, value in self.fixed.items() if name != "stages_per_rank"}
+        plain = Layout(**{"sequence_parallel": mesh["tp_size"] > 1, **mesh, **decided})
         try:
             check_layout(self.shape, plain, self.experts, self.seq_len)
         except InputError as error:

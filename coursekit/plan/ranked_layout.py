@@ -75,10 +75,10 @@ def explain(each: RankedLayout, best: RankedLayout, cluster: Cluster) -> RankedL
 
 def _excess(each: RankedLayout, cluster: Cluster) -> str:
     assert each.memory is not None
-    largest = max(each.memory, key=each.memory.parts.__getitem__)
+    largest = max(each.memory, key=each.memory.parts.__getitem__).replace("_", " ")
     need, have = map(format_bytes, (each.bytes, cluster.usable_bytes))
     over = format_bytes(each.bytes - cluster.usable_bytes)
-    return f"does not fit: {over} too much (needs {need}, may use {have}), most of it {largest.replace('_', ' ')}"
+    return f"does not fit: {over} too much (needs {need}, may use {have}), most of it {largest}"
 
 
 def _waits(each: RankedLayout) -> str:

@@ -104,6 +104,17 @@ def test_what_does_not_divide_says_which_number():
     assert "8 sequences does not divide among 16 groups" in reasons[16, 1, 1, 1]
 
 
+def test_a_sequence_that_tensor_parallel_ranks_cannot_share_makes_a_mesh_impossible_not_the_ranking():
+    # 96 heads divide by three, 2048 tokens do not, which sequence parallelism needs.
+    ranked = rank(preset("gpt3-175b"), Cluster(3), global_batch_tokens=96 * 2048, seq_len=2048)
+    reasons = {mesh(each): each.why for each in ranked}
+    assert "seq_len does not divide" in reasons[8, 3, 1, 1]
+    options = {"global_batch_tokens": 96 * 2048, "seq_len": 2048, "fixed": {"sequence_parallel": False}}
+    assert any(
+        each.layout.tp_size == 3 and each.memory for each in rank(preset("gpt3-175b"), Cluster(3), **options)
+    )
+
+
 def test_tensor_parallelism_over_nodes_is_named_as_the_reason():
     shape = dataclasses.replace(preset("llama3-70b"), n_kv_heads=64)
     ranked = rank(shape, Cluster(4, inter_bytes_per_second=5e9), global_batch_tokens=2**20)
