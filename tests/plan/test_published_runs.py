@@ -114,7 +114,7 @@ def test_zero_3_of_2021_sent_at_the_rate_of_less_than_one_adapter(row):
 @pytest.mark.parametrize(("size", "published"), [(1, 173), (2, 186)])
 @pytest.mark.parametrize("devices", [128, 512])
 def test_fsdps_rates_are_predicted(devices, size, published):
-    # Zhao et al. 2023, section 5.4 (https://arxiv.org/abs/2304.11277): minGPT 175B, checkpointing, on A100 80GB
+    # Zhao et al. 2023, section 5.4 (https://arxiv.org/abs/2304.11277): minGPT 175B, checkpointing, A100 80GB
     # with 2 Tb/s a node; "more than 173 and 186 TFLOPS per GPU" for 1 and 2 sequences of 2048 tokens.
     shape = GPTConfig(50_000, 2048, d_model=12_288, n_layers=96, n_heads=96)
     layout = Layout(dp_size=devices, zero_stage=3, micro_batch_size=size, checkpointing="full")
