@@ -173,7 +173,7 @@ def test_every_field_has_a_label_and_takes_the_keyboard(opened):
     opened.keyboard.press("ArrowUp")
     assert "no multiple of 3" in opened.locator(".planner-verdict").inner_text()
     opened.keyboard.press("ArrowUp")
-    assert "2 copies" in opened.locator(".planner-verdict").inner_text()
+    assert "Data parallel 2," in opened.locator(".planner-verdict").inner_text()
 
 
 def test_a_preset_fills_the_numbers_and_a_number_leaves_the_preset(opened):
@@ -191,9 +191,43 @@ def test_impossible_choices_are_answered_in_a_sentence(opened):
     assert opened.locator(".planner-verdict").inner_text().startswith("Layers: ")
     opened.get_by_label("Layers").fill("32")
     opened.get_by_label("Key-value heads").fill("1")
-    assert opened.locator(".planner-verdict").inner_text() == "The ranks cannot share n_kv_heads evenly."
+    assert opened.locator(".planner-verdict").inner_text() == (
+        "Key-value heads (1): 2 tensor ranks cannot share them evenly."
+    )
     opened.get_by_label("Key-value heads").fill("5")
     assert opened.locator(".planner-verdict").inner_text() == "The key-value heads do not divide the heads."
+
+
+@pytest.mark.parametrize(
+    ("choices", "answer"),
+    [
+        ({"num_devices": "12"}, "12 devices do not fill nodes of 8."),
+        ({"num_devices": "8", "devices_per_node": "3"}, "8 devices do not fill nodes of 3."),
+        ({"pp_size": "64", "num_devices": "128"}, "64 stages need as many layers, and the model has 32."),
+        ({"d_model": "4128"}, "Rotary positions turn pairs: width over heads must be even."),
+        ({"n_layers": "2000000"}, "Layers: "),
+        ({"network": "0"}, "Network, Gb/s a device: "),
+        (
+            {"position": "learned", "seq_len": "8200"},
+            "8200 tokens of a sequence, and the model has learned 8192 positions.",
+        ),
+        (
+            {"cp_size": "3", "num_devices": "48"},
+            "Tokens of a sequence (8192): 6 ranks of context and sequence cannot share them evenly.",
+        ),
+    ],
+)
+def test_what_no_cluster_or_model_can_be_is_answered_as_well(opened, choices, answer):
+    for name, value in choices.items():
+        field = opened.locator(f"form.planner [name={name}]")
+        (field.select_option if name == "position" else field.fill)(value)
+    assert opened.locator(".planner-verdict").inner_text().startswith(answer)
+    assert "planner-wrong" in opened.locator(".planner-result").get_attribute("class")
+
+
+def test_the_verdict_says_how_long_where_the_plan_fits(opened):
+    verdict = opened.locator(".planner-verdict").inner_text()
+    assert f"{table(opened, 'step')['total']} a step, {table(opened, 'run')['days']} days." in verdict
 
 
 def test_without_scripts_the_page_says_where_else_the_answer_is(chromium, tmp_path):

@@ -123,17 +123,38 @@ document.addEventListener("DOMContentLoaded", () => {
     };
   }
 
+  const label = (name) => field(name).closest("label").textContent;
+
+  // Who would have to share a number that does not divide.
+  function sharers(name, values) {
+    if (name !== "seq_len") return `${values.tp_size} tensor ranks`;
+    const parts = values.cp_size * (values.sequence_parallel ? values.tp_size : 1);
+    return `${parts} ranks of context and sequence`;
+  }
+
   function problem(values) {
     const invalid = form.querySelector("input:invalid");
-    if (invalid) return `${invalid.closest("label").textContent}: ${invalid.validationMessage}`;
+    if (invalid) return `${label(invalid.name)}: ${invalid.validationMessage}`;
     if (!Number.isInteger(values.dp_size)) {
       return `${values.num_devices} devices are no multiple of ${values.tp_size * values.pp_size * values.cp_size}, ` +
         "the product of tensor, pipeline and context size.";
     }
     if (values.d_model % values.n_heads !== 0) return "The heads do not divide the width.";
     if (values.n_heads % values.n_kv_heads !== 0) return "The key-value heads do not divide the heads.";
-    const number = coursekitPlan.call("undivided", values);
-    return number && `The ranks cannot share ${number} evenly.`;
+    if (values.position === "rope" && (values.d_model / values.n_heads) % 2 !== 0) {
+      return "Rotary positions turn pairs: width over heads must be even.";
+    }
+    if (values.position === "learned" && values.seq_len > values.max_seq_len) {
+      return `${values.seq_len} tokens of a sequence, and the model has learned ${values.max_seq_len} positions.`;
+    }
+    if (values.num_devices % values.devices_per_node !== 0) {
+      return `${values.num_devices} devices do not fill nodes of ${values.devices_per_node}.`;
+    }
+    const name = coursekitPlan.call("undivided", values);
+    if (name === "n_layers") {
+      return `${values.pp_size * values.stages_per_rank} stages need as many layers, and the model has ${values.n_layers}.`;
+    }
+    return name && `${label(name)} (${values[name]}): ${sharers(name, values)} cannot share them evenly.`;
   }
 
   function update() {
@@ -142,15 +163,18 @@ document.addEventListener("DOMContentLoaded", () => {
     result.classList.toggle("planner-wrong", Boolean(wrong));
     if (wrong) {
       verdict.textContent = wrong;
+      delete verdict.dataset.fits;
       return;
     }
     const { digits, fill, draw, plan } = coursekitPlanner;
     const plans = plan(values);
     const needs = coursekitPlan.call("total", { parts: plans.memory });
     const [gib, limit] = [needs, values.usable].map((bytes) => digits(bytes / 2 ** 30));
+    const seconds = coursekitPlan.call("total", { parts: plans.step });
     verdict.textContent = needs <= values.usable
-      ? `Fits: ${gib} of ${limit} GiB that a plan may use, with ${values.dp_size} copies of the model.`
-      : `Does not fit: ${gib} GiB, and ${limit} may be used. ${values.dp_size} copies of the model.`;
+      ? `Fits: ${gib} of ${limit} GiB that a plan may use. Data parallel ${values.dp_size}, ` +
+        `${digits(seconds)} s a step, ${digits(plans.run.get("days"))} days.`
+      : `Does not fit: ${gib} GiB, and ${limit} may be used. Data parallel ${values.dp_size}.`;
     verdict.dataset.fits = String(needs <= values.usable);
     for (const table of result.querySelectorAll("table")) {
       fill(table, plans[table.dataset.part], { withTotal: table.dataset.part !== "run" });

@@ -26,6 +26,8 @@ _SCRIPT = "planner.js"
 # What the page shows first: a model of eight billion parameters on one node, in a layout that fits.
 _MODEL, _RECIPE, _DEVICE = "llama3-8b", "mixed_18", "H100 SXM"
 _SHAPE = PRESETS[_MODEL]
+# The page plans every stage of a pipeline, which has at most so many as there are layers: it must not hang.
+_MOST = {"n_layers": 2000}
 
 
 def setup(app: Sphinx) -> None:
@@ -74,7 +76,7 @@ def planner_html(to_root: str) -> str:
 <p class="planner-verdict" role="status"></p>
 <div class="planner-result">
 <div class="planner-bar" role="img"></div>
-{_table("memory", "Memory of one device, by part", "GiB")}
+{_table("memory", "Memory of one device, by part (dashed line above: what a plan may use)", "GiB")}
 {_table("step", "Seconds of an optimizer step, by what is waited for", "s")}
 {_table("sent", "Bytes that a device sends in an optimizer step", "GB")}
 {_table("run", "The whole run", "")}
@@ -114,7 +116,7 @@ def _of_the_model() -> Iterator[str]:
         "vocab_size": "Vocabulary",
         "max_seq_len": "Positions",
     }.items():
-        yield _number(name, label, getattr(_SHAPE, name))
+        yield _number(name, label, getattr(_SHAPE, name), most=_MOST.get(name))
     for name, label, options in (
         ("norm", "Norm", get_args(Norm)),
         ("activation", "Activation", get_args(Activation)),
@@ -126,8 +128,8 @@ def _of_the_model() -> Iterator[str]:
 
 
 def _of_the_training() -> Iterator[str]:
-    copies = {name: f"{name}: {recipe.bytes_per_param} bytes a parameter" for name, recipe in RECIPES.items()}
-    yield _choice("recipe", "Copies of a parameter", copies, _RECIPE)
+    copies = {name: f"{name}: {recipe.bytes_per_param}" for name, recipe in RECIPES.items()}
+    yield _choice("recipe", "Copies, bytes a parameter", copies, _RECIPE)
     yield _number("seq_len", "Tokens of a sequence", _SHAPE.max_seq_len)
     yield _number("micro_batch_size", "Sequences of a micro-batch", 1)
     yield _number("grad_accum_steps", "Micro-batches of a step", 16)
@@ -158,10 +160,14 @@ def _fieldset(title: str, fields: Iterable[str]) -> str:
     return f"<fieldset><legend>{title}</legend>\n" + "\n".join(fields) + "\n</fieldset>"
 
 
-def _number(name: str, label: str, value: float, *, least: float = 1, step: str = "1") -> str:
+def _number(
+    name: str, label: str, value: float, *, least: float = 1, most: float | None = None, step: str = "1"
+) -> str:
+    keys = "numeric" if step == "1" else "decimal"
+    limit = "" if most is None else f' max="{most}"'
     return (
-        f'<label><span>{label}</span><input type="number" name="{name}" value="{value}" min="{least}" '
-        f'step="{step}" required></label>'
+        f'<label><span>{label}</span><input type="number" inputmode="{keys}" name="{name}" value="{value}" '
+        f'min="{least}"{limit} step="{step}" required></label>'
     )
 
 
