@@ -13,16 +13,15 @@ from queue import Empty
 from typing import Any, Literal
 
 import nbformat
-import zmq
-import zmq.asyncio
 from jupyter_client.asynchronous import AsyncKernelClient
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
-from traitlets import default
+from traitlets import Type
 
 from coursekit.grading.run import CellState, Limits
 from coursekit.grading.trusted.codec import MAX_BYTES
+from coursekit.grading.wire import Wire, WireChannel, read_json
 
 # What a student's kernel dies of stands in the cell; on the grader's screen it would only be noise.
 QUIET = logging.getLogger("coursekit.kernel")
@@ -34,34 +33,43 @@ NO_MESSAGES = (ValueError, TypeError, LookupError, AttributeError, RecursionErro
 ANSWER = "__import__('coursekit.grading.trusted.student_side', fromlist=['answer']).answer('{}', globals())"
 # Answers are base64 text.
 ANSWER_MESSAGE_BYTES, OUTPUT_MESSAGE_BYTES = MAX_BYTES * 4 // 3 + 2**20, 16 * 2**20
+SHORT_BYTES = 1000
+CELLS_OF_OUTPUT = 4  # a notebook's output in all, in shares of a cell
 INTERRUPT_SECONDS, ALIVE_SECONDS, SUBSCRIBED_SECONDS = 0.5, 0.5, 0.1
-RECONNECT_MILLISECONDS = 5
+MOST_EXECUTIONS = 10**6  # an execution count beyond it is no count
 
 
-class BoundedContext(zmq.asyncio.Context):
-    """Makes sockets that hold a bounded amount of what a kernel sends; more ends the connection."""
+class BoundedKernelManager(AsyncKernelManager):
+    """Starts and ends a kernel, and does not talk to it: a socket that nobody reads from fills up."""
 
-    def socket(self, socket_type: int, *args: Any, **options: Any) -> Any:
-        """Return a new socket: for answers to requests or, a subscriber, for outputs."""
-        made = super().socket(socket_type, *args, **options)
-        outputs = socket_type == zmq.SUB
-        made.maxmsgsize = OUTPUT_MESSAGE_BYTES if outputs else ANSWER_MESSAGE_BYTES
-        made.rcvhwm = 50 if outputs else 2
-        made.reconnect_ivl = RECONNECT_MILLISECONDS  # we may be here before the kernel has made its end
-        return made
+    def _connect_control_socket(self) -> None:
+        """Do nothing: a graded kernel is ended by its keeper, not asked to end."""
 
 
 class BoundedKernelClient(AsyncKernelClient):
     """The grader's end of a kernel's sockets."""
 
-    @default("context")
-    def _context_default(self) -> BoundedContext:
-        self._created_context = True  # destroyed with this client
-        return BoundedContext()
+    shell_channel_class = iopub_channel_class = control_channel_class = Type(WireChannel)  # type: ignore
 
     def start_channels(self, **_: bool) -> None:
-        """Open the channels that grading uses: no input, and no heartbeat, which is a thread of its own."""
-        super().start_channels(stdin=False, hb=False)
+        """Open the channels that grading uses: requests and outputs."""
+        self.session.unpack = read_json
+        super().start_channels(stdin=False, hb=False, control=False)
+
+    def stop_channels(self) -> None:
+        """Close them."""
+        self.shell_channel.stop()
+        self.iopub_channel.stop()
+
+    def connect_shell(self, identity: bytes | None = None) -> Wire:  # type: ignore[override]
+        """Return a connection for requests and answers."""
+        path = self._make_url("shell").removeprefix("ipc://")
+        return Wire(path, identity=identity or b"", most=ANSWER_MESSAGE_BYTES)
+
+    def connect_iopub(self, identity: bytes | None = None) -> Wire:  # type: ignore[override]
+        """Return a connection for outputs."""
+        path = self._make_url("iopub").removeprefix("ipc://")
+        return Wire(path, identity=None, most=OUTPUT_MESSAGE_BYTES)
 
     async def wait_for_ready(self, timeout: float = math.inf) -> None:
         """Return once the kernel answers and what it puts out arrives here. Raises: RuntimeError.
@@ -87,6 +95,7 @@ class BoundedClient(NotebookClient):
         super().__init__(nb, **options)
         self.limits = limits
         self._kept: dict[int, list[int]] = {}
+        self._kept_in_all = 0
         self._timed_out = False
 
     async def run_cell(self, cell: Any, index: int) -> CellState:
@@ -104,6 +113,8 @@ class BoundedClient(NotebookClient):
         except NO_MESSAGES as error:
             cell.outputs.append(_error("DeadKernelError", f"no message of a kernel: {str(error)[:200]}"))
             return "died"
+        finally:
+            cell.execution_count = _count(cell.execution_count)
         _join_streams(cell)
         if self._timed_out:
             cell.outputs.append(_error(TIMEOUT_NAME, f"stopped after {self.timeout} seconds"))
@@ -156,22 +167,27 @@ class BoundedClient(NotebookClient):
             self._timed_out = True
         elif content.get("status") == "error" and not any(o.output_type == "error" for o in cell.outputs):
             # A student may switch tracebacks off; the failure still has to be seen.
-            cell.outputs.append(_error(str(content.get("ename")), str(content.get("evalue"))))
+            name, text = _text(content.get("ename")), _text(content.get("evalue"))
+            cell.outputs.append(_error(name[:200], text[:SHORT_BYTES]))
 
     def output(self, outs: list, msg: dict[str, Any], display_id: str | None, cell_index: int) -> Any:
         """Keep one output unless the cell has used up its share."""
-        kept, size = self._kept.setdefault(cell_index, [0, 0]), _size(msg["content"])
+        content = _plain(msg["msg_type"], msg["content"])
+        kept, size = self._kept.setdefault(cell_index, [0, 0]), _size(content)
         kept[0] += size
         kept[1] += 1
-        # A short last value is kept in any case: it may be the points of the cell.
-        value = msg["msg_type"] == "execute_result" and size < 1000
-        if value or (kept[0] <= self.limits.output_bytes and kept[1] <= self.limits.output_pieces):
-            return super().output(outs, msg, display_id, cell_index)
+        self._kept_in_all += size
+        fits = kept[0] <= self.limits.output_bytes and kept[1] <= self.limits.output_pieces
+        if fits and self._kept_in_all <= CELLS_OF_OUTPUT * self.limits.output_bytes:
+            return super().output(outs, {**msg, "content": content}, None, cell_index)
+        if msg["msg_type"] == "execute_result" and size < SHORT_BYTES:
+            # It may be the points of the cell, whatever else was shown; the last one counts.
+            outs[:] = [output for output in outs if output.output_type != "execute_result"]
+            return super().output(outs, {**msg, "content": content}, None, cell_index)
         if msg["msg_type"] == "error":
-            outs.append(
-                _error(str(msg["content"].get("ename"))[:200], str(msg["content"].get("evalue"))[:1000])
-            )
-        elif not any(o.get("name") == "stdout" and o.text == CUT for o in outs[-1:]):
+            outs[:] = [output for output in outs if output.output_type != "error"]
+            outs.append(_error(content["ename"][:200], content["evalue"][:SHORT_BYTES]))
+        elif not any(o.get("name") == "stdout" and o.text == CUT for o in outs):
             outs.append(nbformat.v4.new_output("stream", name="stdout", text=CUT))
         return None
 
@@ -189,7 +205,7 @@ def make_client(notebook: bytes, limits: Limits, *, box: Path) -> BoundedClient:
     """Return a client with its kernel not started yet; the sockets lie beside `box`, not on TCP ports."""
     nb = nbformat.from_dict(json.loads(notebook))
     # Files instead of ports: no two kernels can be given the same one.
-    manager = AsyncKernelManager(
+    manager = BoundedKernelManager(
         log=QUIET,
         kernel_name=nb.metadata.get("kernelspec", {}).get("name", "python3"),
         client_factory=BoundedKernelClient,
@@ -252,11 +268,38 @@ def _error(name: str, value: str) -> Any:
     return nbformat.v4.new_output("error", ename=name, evalue=value, traceback=[f"{name}: {value}"])
 
 
+def _plain(kind: str, content: dict[str, Any]) -> dict[str, Any]:
+    """Return what an output of this kind holds, made anew of its texts: a forged one may hold anything."""
+    if kind == "stream":
+        name = "stderr" if content.get("name") == "stderr" else "stdout"
+        return {"name": name, "text": _text(content.get("text"))}
+    if kind == "error":
+        lines = [_text(line) for line in content.get("traceback") or ()]
+        return {**{key: _text(content.get(key)) for key in ("ename", "evalue")}, "traceback": lines}
+    shown = {name: value for name, value in (content.get("data") or {}).items() if type(value) is str}
+    return {"data": shown, "metadata": {}, "execution_count": _count(content.get("execution_count"))}
+
+
+def _text(value: Any) -> str:
+    return value if type(value) is str else ""
+
+
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and 0 <= value <= MOST_EXECUTIONS else None
+
+
+_WITHOUT_CONTROLS = dict.fromkeys(set(range(32)) - set(b"\b\t\n\f\r"))
+
+
 def _size(content: dict[str, Any]) -> int:
-    data = content.get("data")
-    values = list(data.values()) if isinstance(data, dict) else []
-    values += [content.get("text", ""), content.get("evalue", ""), *content.get("traceback", [])]
-    return sum(len(value) if isinstance(value, str) else len(str(value)) for value in values)
+    texts = [*content.get("data", {}).items(), content.get("traceback", ())]
+    texts.append([value for value in content.values() if type(value) is str])
+    return sum(_written(text) for group in texts for text in group)
+
+
+def _written(text: str) -> int:
+    # A control character is six in the notebook's file: an escape's number in hexadecimal.
+    return 6 * len(text) - 5 * len(text.translate(_WITHOUT_CONTROLS))
 
 
 def _join_streams(cell: Any) -> None:

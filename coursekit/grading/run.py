@@ -190,7 +190,7 @@ async def _execute(job: Job, chosen: set[int], box: Path) -> _Pass:
         side = await _trusted_side(job, stack)
         client = make_client(job.notebook, job.limits, box=box)
         manager = client.km  # the client forgets it when its kernel does not start
-        stack.push_async_callback(_end, client, manager, manager.context)
+        stack.push_async_callback(_end, client, manager)
         await _start(client, job, box)
         done = _Pass(client.nb)
         await _run_cells(client, side, chosen, job.limits, done)
@@ -210,7 +210,7 @@ def _say_why(done: _Pass, what: str | None, policy: Policy) -> None:
     done.notebook["cells"][index]["outputs"][-1] = _node(error)
 
 
-async def _end(client: Any, manager: Any, sockets: Any) -> None:
+async def _end(client: Any, manager: Any) -> None:
     provisioner = manager.provisioner
     with suppress(Exception):  # a kernel that is dead already may fail to shut down in many ways
         await client._async_cleanup_kernel()
@@ -218,7 +218,6 @@ async def _end(client: Any, manager: Any, sockets: Any) -> None:
         with suppress(Exception):
             await provisioner.cleanup()  # however that went: no kernel and no folder of its stays
         _kill_group(provisioner.pgid)
-    sockets.destroy(linger=0)  # made for this kernel; its sockets and threads end with it
 
 
 async def _trusted_side(job: Job, stack: AsyncExitStack) -> TrustedSide | None:
