@@ -17,6 +17,9 @@ from coursekit.grading.sandbox.keeper import Keeper
 from coursekit.grading.sandbox.namespaces import enter_namespaces
 from coursekit.grading.sandbox.policy import Policy
 
+# What a process may read of itself: not /proc/self/net and task, which say where the sockets of others are.
+_OWN = ("fd", "fdinfo", "maps", "smaps", "smaps_rollup", "stat", "statm", "status", "cmdline", "exe", "comm")
+_OWN += ("environ", "auxv", "mounts", "mountinfo", "limits", "cgroup", "io")
 # Below the ids of containers that map only 16 bits, above those of people.
 _FIRST_ACCOUNT, _ACCOUNTS = 61184, 4336
 # The system's own limit lies above the policy's, so that the keeper ends what would only be held at it.
@@ -63,7 +66,8 @@ def become_kernel(request: Request, owner: socket.socket, run: Callable[[Request
     except BaseException as error:
         _report(owner, error)
         os._exit(1)
-    Keeper(kernel, owner, request.policy, box=box).serve()
+    sockets = filesystem.SOCKETS if box is None else request.sockets
+    Keeper(kernel, owner, request.policy, box=box, sockets=sockets).serve()
 
 
 def _prepare(
@@ -131,17 +135,21 @@ def confine(request: Request, *, account: tuple[int, int] | None, tasks: int | N
     policy = request.policy
     boxed = bool(policy.layers) and sys.platform == "linux"
     if boxed:
+        # Set to 0 in the keeper: without it, a process may not reach its own /proc/self.
+        libc.prctl(libc.PR_SET_DUMPABLE, 1)
         libc.forbid_capabilities()  # before the change of user, which takes the right to do so
+    if "limits" in policy.layers:
+        limits.be_first_to_go()
     if account:
         os.setgroups([])
         os.setresgid(account[1], account[1], account[1])
         os.setresuid(account[0], account[0], account[0])
+    counted = bool(account) or (boxed and _is_counted_apart(request))
     if "limits" in policy.layers:
-        limits.set_limits(policy, tasks=policy.tasks + _SPARE_TASKS if account else tasks)
+        limits.set_limits(policy, tasks=policy.tasks + _SPARE_TASKS if counted else tasks)
     if not boxed:
         return
-    # Set to 0 in the keeper: without it, a process may not read its own /proc/self.
-    libc.prctl(libc.PR_SET_DUMPABLE, 1)
+    libc.prctl(libc.PR_SET_DUMPABLE, 1)  # the change of user took it away
     libc.drop_capabilities()
     libc.prctl(libc.PR_SET_NO_NEW_PRIVS, 1)
     if "landlock" in policy.layers:
@@ -156,12 +164,30 @@ def _landlock_paths(request: Request) -> dict[str, list[str]]:
         write = [filesystem.BOX, "/tmp", "/dev/shm", "/dev/pts", "/dev/null"]
         return {"read": ["/"], "write": write, "sockets": [filesystem.SOCKETS]}
     # /proc/self is this process's; those that it starts cannot read theirs.
-    read = [*request.readable, "/proc/self", "/dev/zero", "/dev/random", "/dev/urandom"]
+    read = [*request.readable, "/dev/zero", "/dev/random", "/dev/urandom"]
+    read += [f"/proc/self/{name}" for name in _OWN]
     read += [f"/proc/{name}" for name in ("cpuinfo", "meminfo", "stat", "loadavg", "sys", "filesystems")]
     read += ["/etc/passwd", "/etc/group", "/etc/hosts", "/etc/nsswitch.conf"]
     # Not the machine's /dev/shm: what one student leaves there the next would find.
     write = [request.files, "/dev/null", "/dev/full"]
     return {"read": read, "write": write, "sockets": [request.sockets]}
+
+
+def _is_counted_apart(request: Request) -> bool:
+    """Give a kernel of root's, which has no account of its own, at least a real user of its own.
+
+    By that user the system counts processes; root's it does not count at all. The kernel itself still reads
+    what root may read, an interpreter in root's folder among it; what it executes is the other user's.
+    Return whether it was granted.
+    """
+    if os.getresuid() != (0, 0, 0):
+        return False
+    try:
+        os.setresuid(_FIRST_ACCOUNT + os.getppid() % _ACCOUNTS, 0, 0)
+        os.chmod(request.files, 0o777)  # those programs write there as well; nobody else comes so far
+    except OSError:
+        return False
+    return True
 
 
 def _tasks_before(policy: Policy) -> int | None:

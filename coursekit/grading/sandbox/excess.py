@@ -10,6 +10,8 @@ _ADVICE = {
     "memory": "let go of what is no longer needed, or work in smaller pieces",
     "tasks": "start fewer processes and threads, and wait for them to end",
     "disk": "write less into files",
+    "sockets": "close connections that are no longer needed",
+    "sessions": "start fewer programs at a time",
     "processor_time": "look for a loop that does not end, or for work that is done twice",
 }
 
@@ -18,7 +20,7 @@ def sentence(what: str, policy: Policy) -> str:
     """Return why a kernel was ended, with the bound and with what can be done about it.
 
     Args:
-        what: "memory", "tasks", "disk" or "processor_time", as the keeper says it.
+        what: "memory", "tasks", "sessions", "disk", "sockets" or "processor_time", as the keeper says it.
         policy: the bounds.
 
     >>> sentence("disk", Policy(box_bytes=2**20))
@@ -28,6 +30,8 @@ def sentence(what: str, policy: Policy) -> str:
         "memory": f"{format_bytes(policy.memory_bytes)} of memory",
         "tasks": f"{policy.tasks} processes and threads",
         "disk": f"{format_bytes(policy.box_bytes)} of files",
+        "sockets": f"{policy.sockets} sockets",
+        "sessions": f"{policy.sessions} sessions of processes",
         "processor_time": f"{policy.cpu_seconds} seconds of processor time",
     }
     return f"stopped: it used more than {bound[what]}; {_ADVICE[what]}"

@@ -14,6 +14,7 @@ BOX, SOCKETS = "/box", "/sockets"
 WORK, HOME, TEMPORARY = f"{BOX}/work", f"{BOX}/home", f"{BOX}/tmp"
 _READ_ONLY, _NO_SUID, _NO_DEVICES, _NO_PROGRAMS = 1, 2, 4, 8
 _REMOUNT, _BIND, _RECURSIVE, _SLAVE = 1 << 5, 1 << 12, 1 << 14, 1 << 19
+_MAX_TERMINALS = 64
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 
 
@@ -78,7 +79,8 @@ def _make_devices(root: Path, policy: Policy) -> None:
         (root / "dev" / name).touch()
         mount(f"/dev/{name}", str(root / "dev" / name), flags=_BIND)
     (root / "dev/pts").mkdir()  # a shell command in a cell (`!ls`) runs in a terminal
-    options = "newinstance,ptmxmode=0666,mode=0620"
+    # The machine has a few thousand terminals for all.
+    options = f"newinstance,ptmxmode=0666,mode=0620,max={_MAX_TERMINALS}"
     mount("devpts", str(root / "dev/pts"), kind="devpts", flags=_NO_SUID | _NO_PROGRAMS, options=options)
     (root / "dev/ptmx").symlink_to("pts/ptmx")
     for name, target in (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")):

@@ -14,12 +14,14 @@ import signal
 import socket
 import sys
 import time
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from coursekit.grading.sandbox.policy import Policy
 
 WATCH_SECONDS = 0.1
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+# What an empty file counts as: a disk has room for so many names, too.
+_ENTRY_BYTES = 8192
 
 
 class Keeper:
@@ -31,10 +33,13 @@ class Keeper:
             `{"exit": 0}`, negative for a signal. Its end means that the owner is gone.
         policy: the bounds.
         box: where files are counted, or None where the file system itself bounds them.
+        sockets: the directory that the kernel may make sockets in, on the machine's own disk.
     """
 
-    def __init__(self, kernel: int, owner: socket.socket, policy: Policy, *, box: str | None) -> None:
-        self.kernel, self.owner, self.policy, self.box = kernel, owner, policy, box
+    def __init__(
+        self, kernel: int, owner: socket.socket, policy: Policy, *, box: str | None, sockets: str
+    ) -> None:
+        self.kernel, self.owner, self.policy, self.box, self.sockets = kernel, owner, policy, box, sockets
         self.alone = "processes" in policy.layers
         self.status: int | None = None
         self._lines = b""
@@ -95,16 +100,37 @@ class Keeper:
 
     def _excess(self) -> str | None:
         """Return what there is too much of."""
-        numbers = [numbers for pid in self._processes() if (numbers := _usage(pid)) is not None]
-        if sum(tasks for _, tasks in numbers) > self.policy.tasks:
+        numbers = [usage for pid in self._processes() if (usage := _usage(pid)) is not None]
+        if sum(usage.tasks for usage in numbers) > self.policy.tasks:
             return "tasks"
-        if sum(resident for resident, _ in numbers) > self.policy.memory_bytes:
-            # Pages that forked processes share were counted once for each; now exactly, which takes longer.
-            if sum(map(_proportional_bytes, self._processes())) > self.policy.memory_bytes:
-                return "memory"
+        if len({usage.session for usage in numbers}) > self.policy.sessions:
+            return "sessions"
+        if self._is_memory_exceeded(numbers):
+            return "memory"
         if self.box is not None and _size(self.box) > self.policy.box_bytes:
             return "disk"
-        return None
+        return "sockets" if self._count_sockets() > self.policy.sockets else None
+
+    def _is_memory_exceeded(self, numbers: list[Usage]) -> bool:
+        most, pids, unseen = self.policy.memory_bytes, self._processes(), 0
+        # Page tables take a 512th of what is mapped, at most; of what is swapped out nothing is resident.
+        if sum(usage.mapped for usage in numbers) > 4 * most:
+            unseen = sum(map(_unseen_bytes, pids))
+        if sum(usage.resident for usage in numbers) + unseen <= most:
+            return False
+        # Pages that forked processes share were counted once for each; now exactly, which takes longer.
+        return sum(map(_proportional_bytes, pids)) + unseen > most
+
+    def _count_sockets(self) -> int:
+        """Return how many sockets there are, open or as names; those of others are not told apart."""
+        named = 0
+        with contextlib.suppress(OSError):
+            named = len(os.listdir(self.sockets))
+        if "network" not in self.policy.layers:
+            return named
+        with contextlib.suppress(OSError, IndexError, ValueError), open("/proc/net/sockstat") as file:
+            return max(named, int(file.readline().split()[2]))
+        return named
 
     def _processes(self) -> list[int]:
         if self.alone:
@@ -147,14 +173,33 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-def _usage(pid: int) -> tuple[int, int] | None:
-    """Return resident bytes and number of tasks of a process, or None if it is gone."""
+class Usage(NamedTuple):
+    """What a process has: bytes in memory, bytes mapped, processes and threads; and its session."""
+
+    resident: int
+    mapped: int
+    tasks: int
+    session: int
+
+
+def _usage(pid: int) -> Usage | None:
+    """Return what a process has, or None if it is gone."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
-        return int(fields[21]) * _PAGE, int(fields[17])
+        return Usage(int(fields[21]) * _PAGE, int(fields[20]), int(fields[17]), int(fields[3]))
     except (OSError, IndexError):
         return None
+
+
+def _unseen_bytes(pid: int) -> int:
+    """Return what a process has that is not counted as resident: its page tables, and what is swapped out."""
+    try:
+        with open(f"/proc/{pid}/status") as file:
+            lines = [line.split() for line in file if line.startswith(("VmPTE:", "VmSwap:"))]
+        return sum(int(line[1]) * 1024 for line in lines)
+    except (OSError, IndexError, ValueError):
+        return 0
 
 
 def _proportional_bytes(pid: int) -> int:
@@ -164,13 +209,14 @@ def _proportional_bytes(pid: int) -> int:
             return next(int(line.split()[1]) * 1024 for line in file if line.startswith("Pss:"))
     except (OSError, StopIteration):
         usage = _usage(pid)  # it forbids being looked at: then all of it is its own
-        return usage[0] if usage else 0
+        return usage.resident if usage else 0
 
 
 def _size(folder: str) -> int:
     total = 0
-    for path, _, names in os.walk(folder):
+    for path, folders, names in os.walk(folder):
+        total += len(folders) * _ENTRY_BYTES
         for name in names:
             with contextlib.suppress(OSError):
-                total += os.lstat(os.path.join(path, name)).st_blocks * 512
+                total += max(_ENTRY_BYTES, os.lstat(os.path.join(path, name)).st_blocks * 512)
     return total

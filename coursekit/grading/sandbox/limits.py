@@ -31,11 +31,15 @@ def set_limits(policy: Policy, *, tasks: int | None) -> None:
         if kind is not None:  # not every system has all of them
             # One second more until the end that says nothing: SIGXCPU, the first blow, tells what it is for.
             _lower(kind, value, value + 1 if name == "RLIMIT_CPU" else value)
-    with contextlib.suppress(
-        OSError
-    ):  # where memory runs out, the student's kernel goes first, not the grader
-        with open("/proc/self/oom_score_adj", "w") as file:
-            file.write("1000")
+
+
+def be_first_to_go() -> None:
+    """Have this process and its children end before all others where memory runs out, not the grader.
+
+    Needs a process that may be looked into. Set by root, it cannot be taken back by anybody else.
+    """
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")
 
 
 def tasks_of_user() -> int:

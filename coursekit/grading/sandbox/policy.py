@@ -27,7 +27,8 @@ class Policy:
     cpu_seconds: of processor time of each process.
     tasks: processes and threads, all together.
     file_bytes: the size of one file; box_bytes: of all files together; shm_bytes: shared memory.
-    open_files: of each process.
+    open_files: of each process; sockets: of all together, as each holds memory that no process has.
+    sessions: of processes, as the system gives each session the same share of the processors.
     preload: modules that the template has imported before the fork. "module:function" is called besides, with
         `fork=True`, at the start of each kernel, which has one thread then and has computed nothing.
     """
@@ -40,6 +41,8 @@ class Policy:
     box_bytes: int = 512 * _MIB
     shm_bytes: int = 512 * _MIB
     open_files: int = 1024
+    sockets: int = 2048
+    sessions: int = 16
     preload: tuple[str, ...] = ("numpy", "torch", "torch._dynamo")
 
     def __post_init__(self) -> None:

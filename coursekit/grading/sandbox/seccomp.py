@@ -36,6 +36,23 @@ DENIED: dict[str, tuple[int | None, int | None]] = {
     # memory that no limit of ours counts
     "memfd_create": (319, 279), "memfd_secret": (447, 447),
     "shmget": (29, 194), "msgget": (68, 186), "semget": (64, 190), "mq_open": (240, 180),
+    # the share of other processes, and what all users of a machine have of one store
+    "ioprio_set": (251, 30), "io_setup": (206, 0),
+    # back to who started it
+    "setuid": (105, 146), "setreuid": (113, 145), "setresuid": (117, 147), "setfsuid": (122, 151),
+    "setgid": (106, 144), "setregid": (114, 143), "setresgid": (119, 149), "setfsgid": (123, 152),
+    "setgroups": (116, 159),
+}  # fmt: skip
+# Only for the caller itself (0), as the same user's processes may otherwise set each other's. Nothing is done
+# for another and said to be done: libraries call it with the numbers of their own threads.
+OF_ONESELF: dict[str, tuple[int | None, int | None]] = {
+    "sched_setaffinity": (203, 122), "sched_setscheduler": (144, 119), "sched_setparam": (142, 118),
+    "sched_setattr": (314, 274),
+}  # fmt: skip
+# What leads out by a path: Landlock does not look at connections, nor at being told of new names.
+BY_PATH: dict[str, tuple[int | None, int | None]] = {
+    "connect": (42, 203),
+    "inotify_init": (253, None), "inotify_init1": (294, 26), "fanotify_init": (300, 262),
 }  # fmt: skip
 # What Landlock does not look at: permissions, owners and attributes of files.
 PERMISSIONS: dict[str, tuple[int | None, int | None]] = {
@@ -46,12 +63,14 @@ PERMISSIONS: dict[str, tuple[int | None, int | None]] = {
     "removexattrat": (466, 466),
 }  # fmt: skip
 _SPECIAL = {"clone": (56, 220), "clone3": (435, 435), "socket": (41, 198), "ioctl": (16, 29)}
+_SPECIAL |= {"socketpair": (53, 199), "setpriority": (141, 140), "prlimit64": (302, 261)}
 _MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column of the tables, AUDIT_ARCH
 _NEW_NAMESPACES = 0x7E020000 | 0x00000080  # every CLONE_NEW flag: a namespace would bring capabilities back
 _TERMINAL_INPUT = (0x5412, 0x541C)  # TIOCSTI and TIOCLINUX type into the terminal of whoever started us
 UNIX, INTERNET, INTERNET_6, NETLINK = 1, 2, 10, 16
+_STREAM, _SOCKET_KIND = 1, 0xF
 
-_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN, _AND = 0x20, 0x15, 0x35, 0x45, 0x06, 0x54
 _ALLOW, _KILL, _ERROR = 0x7FFF0000, 0x80000000, 0x00050000
 _NUMBER, _ARCHITECTURE, _FIRST, _SECOND = 0, 4, 16, 24  # offsets in struct seccomp_data, low halves
 
@@ -59,9 +78,10 @@ _NUMBER, _ARCHITECTURE, _FIRST, _SECOND = 0, 4, 16, 24  # offsets in struct secc
 def restrict_system_calls(*, internet: bool, own_files: bool) -> None:
     """From now on, refuse this process and all that it starts the calls of `DENIED`.
 
-    They fail with EPERM. Sockets other than Unix ones, and internet ones where `internet` is true, fail with
-    EOPNOTSUPP. Unless `own_files`, unless it sees a file system of its own alone, the calls of `PERMISSIONS`
-    do nothing and say that it is done: every copy of a file ends with one.
+    They fail with EPERM; those of `OF_ONESELF` do nothing for another process or thread. Sockets other than
+    Unix ones, and internet ones where `internet` is true, fail with EOPNOTSUPP. Unless `own_files`, unless it
+    sees a file system of its own alone, the calls of `BY_PATH` fail as well, sockets are streams, and the
+    calls of `PERMISSIONS` do nothing and say that it is done: every copy of a file ends with one.
 
     Raises: OSError where the system refuses, or on a machine whose numbers are not known.
     """
@@ -92,23 +112,47 @@ def _program(*, internet: bool, own_files: bool) -> list[Line]:
         *_refuse(_AT_LEAST, 0x40000000, errno.ENOSYS),
     ]
     nothing_done = 0
-    for table, error in ((DENIED, errno.EPERM), ({} if own_files else PERMISSIONS, nothing_done)):
+    outside = {} if own_files else PERMISSIONS
+    for table, error in (
+        (DENIED, errno.EPERM),
+        ({} if own_files else BY_PATH, errno.EPERM),
+        (outside, nothing_done),
+    ):
         for numbers in table.values():
             if (number := numbers[column]) is not None:
                 lines += _refuse(_EQUAL, number, error)
+    for numbers in OF_ONESELF.values():
+        lines += _when(numbers[column], _FIRST, _refuse_unless(0, nothing_done))
+    lines += _when(special["prlimit64"], _FIRST, _refuse_unless(0))
+    # First whose kind: a process's, a group's or a user's. Then which: only the caller itself.
+    lines += _when(
+        special["setpriority"], _FIRST, [*_refuse_unless(0), (_LOAD, 0, 0, _SECOND), *_refuse_unless(0)]
+    )
+    only_streams = [(_AND, 0, 0, _SOCKET_KIND), *_refuse_unless(_STREAM)]
+    if not own_files:
+        lines += _when(special["socketpair"], _SECOND, only_streams)
     # Its flags lie in memory, where a filter cannot look; the C library then falls back to clone.
     lines += _refuse(_EQUAL, special["clone3"], errno.ENOSYS)
     lines += _when(special["clone"], _FIRST, _refuse(_ANY_BIT, _NEW_NAMESPACES, errno.EPERM))
     commands = [line for command in _TERMINAL_INPUT for line in _refuse(_EQUAL, command, errno.EPERM)]
     lines += _when(special["ioctl"], _SECOND, commands)
     # EOPNOTSUPP: the only refusal for which ZeroMQ, looking for network devices, does not abort its process.
-    allowed = [line for family in families for line in ((_EQUAL, 0, 1, family), (_RETURN, 0, 0, _ALLOW))]
+    # A datagram is sent to a path without a connection.
+    kinds = [] if own_files else [(_LOAD, 0, 0, _SECOND), *only_streams]
+    body = {family: [*(kinds if family == UNIX else []), (_RETURN, 0, 0, _ALLOW)] for family in families}
+    allowed = [
+        line for family in families for line in ((_EQUAL, 0, len(body[family]), family), *body[family])
+    ]
     lines += _when(special["socket"], _FIRST, [*allowed, (_RETURN, 0, 0, _ERROR | errno.EOPNOTSUPP)])
     return [*lines, (_RETURN, 0, 0, _ALLOW)]
 
 
 def _refuse(test: int, operand: int, error: int) -> list[Line]:
     return [(test, 0, 1, operand), (_RETURN, 0, 0, _ERROR | error)]
+
+
+def _refuse_unless(operand: int, error: int = errno.EPERM) -> list[Line]:
+    return [(_EQUAL, 1, 0, operand), (_RETURN, 0, 0, _ERROR | error)]
 
 
 def _when(number: int, argument: int, body: list[Line]) -> list[Line]:

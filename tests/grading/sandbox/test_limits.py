@@ -1,5 +1,7 @@
 """Limits: what one kernel uses up is bounded, each process by the system and the sum by the keeper."""
 
+import os
+
 import pytest
 
 pytestmark = pytest.mark.slow  # seconds each, until what is exhausted is exhausted
@@ -69,3 +71,103 @@ def test_a_box_in_an_outer_folder_is_watched(attempt):
     states, [said] = attempt.run(code, {"limits"}, box_bytes=4 * MIB)
     assert states == ("died",)
     assert said[-1].startswith("stopped: it used more than 4.00 MiB of files; ")
+
+
+SOCKETS = """
+import socket, time
+held = [socket.socketpair() for _ in range(100)]
+time.sleep(5)
+"""
+NAMES = """
+import os, socket, time
+from ipykernel.connect import get_connection_file
+os.chdir(os.path.dirname(get_connection_file()))
+for number in range(200):
+    with socket.socket(socket.AF_UNIX) as made: made.bind(f"x{number}")
+time.sleep(5)
+"""
+SESSIONS = """
+import os, time
+for _ in range(10):
+    if os.fork() == 0:
+        os.setsid()
+        time.sleep(5)
+        os._exit(0)
+time.sleep(5)
+"""
+# A byte is read of each two megabytes of a mapping that holds nothing: no page of it is resident.
+PAGE_TABLES = """
+import ctypes, time
+libc = ctypes.CDLL(None)
+libc.mmap.restype, size, step = ctypes.c_void_p, 100 * 2**30, 2**21
+read, private_anonymous_unreserved = 1, 0x4022
+start = libc.mmap(None, ctypes.c_size_t(size), read, private_anonymous_unreserved, -1, ctypes.c_long(0))
+libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), 15)  # no huge pages
+for place in range(start, start + size, step): ctypes.string_at(place, 1)
+time.sleep(5)
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "bounds", "what"),
+    [
+        (SOCKETS, {"sockets": 150}, "150 sockets"),
+        (NAMES, {"sockets": 150}, "150 sockets"),
+        (SESSIONS, {"sessions": 5}, "5 sessions of processes"),
+        (PAGE_TABLES, {"memory_bytes": 230 * MIB}, "230 MiB of memory"),
+    ],
+    ids=["sockets", "names_of_sockets", "sessions", "page_tables"],
+)
+def test_what_no_process_is_seen_to_have_is_counted(attempt, code, bounds, what):
+    states, [said] = attempt.run(code, attempt.granted, **bounds)
+    assert states == ("died",), said
+    assert said[-1].startswith(f"stopped: it used more than {what}; ")
+
+
+def test_empty_files_are_counted_in_an_outer_folder(attempt):
+    code = "import time\nfor number in range(1000): open(f'f{number}', 'w').close()\ntime.sleep(5)"
+    states, [said] = attempt.run(code, {"limits"}, box_bytes=4 * MIB)
+    assert states == ("died",)
+    assert said[-1].startswith("stopped: it used more than 4.00 MiB of files; ")
+
+
+def test_terminals_of_a_box_are_bounded(attempt):
+    if attempt.refused("files"):
+        return
+    code = "import os\nfor _ in range(100): os.close(os.openpty()[1])"
+    states, _ = attempt.run(code, attempt.granted)
+    assert states == ("error",)
+    attempt.works_without("files", "processes", "account", "landlock", code=code)
+
+
+def test_a_kernel_goes_first_where_memory_runs_out_and_cannot_change_that(attempt):
+    read = "print(open('/proc/self/oom_score_adj').read())"
+    _, [[said]] = attempt.run(read, attempt.granted - {"landlock"})
+    assert said.strip() == "1000"
+    attempt.fails_with("landlock", code="open('/proc/self/oom_score_adj', 'w').write('0')")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the system counts the tasks of all others")
+def test_a_bomb_of_root_s_is_bounded_by_the_system_without_namespaces(attempt):
+    if attempt.refused("landlock", "system_calls"):
+        return
+    code = """
+import os, signal, time
+children = []
+try:
+    for _ in range(400):
+        child = os.fork()
+        if child == 0: time.sleep(10); os._exit(0)
+        children.append(child)
+except OSError: pass
+print(len(children))
+for child in children: os.kill(child, signal.SIGKILL)
+"""
+    layers = {"landlock", "system_calls", "limits"}
+    states, outputs = attempt.run(code, layers, tasks=150)
+    # 64 more than the bound; the keeper may have seen it first.
+    assert states == ("died",) or 100 < int(outputs[0][0]) < 220
+    attempt.fails_with("system_calls", code="import os\nos.setresuid(0, 0, 0)")
+    states, outputs = attempt.run("import os\nprint(os.getresuid()[0])", layers)
+    assert states == ("ok",), outputs
+    assert int(outputs[0][0]) > 60_000

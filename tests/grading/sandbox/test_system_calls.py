@@ -1,6 +1,7 @@
 """System calls, capabilities and environment."""
 
 import json
+import socket
 
 import pytest
 
@@ -60,3 +61,62 @@ def test_the_grader_s_environment_does_not_come_along(attempt, code_notebook, mo
         assert "sesame" not in str(outputs)
     _, outputs = run_inside(code_notebook, where, policy=None)
     assert "sesame" in str(outputs)
+
+
+# With the keeper's number; each sets what is set already.
+OF_THE_KEEPER = {
+    "limits": "resource.prlimit(os.getppid(), resource.RLIMIT_CORE, (0, 0))",
+    "priority": "os.setpriority(os.PRIO_PROCESS, os.getppid(), 19)",
+    "all_of_the_user": "os.setpriority(os.PRIO_USER, 0, 19)",
+}
+
+
+@pytest.mark.parametrize("code", OF_THE_KEEPER.values(), ids=OF_THE_KEEPER)
+def test_only_the_own_limits_and_priority_can_be_set(attempt, code):
+    if attempt.refused("system_calls"):
+        return
+    attempt.fails_with("system_calls", code=f"import os, resource\n{code}")
+    own = "import os, resource\nos.nice(1)\nos.sched_setaffinity(0, os.sched_getaffinity(0))\n"
+    states, outputs = attempt.run(f"{own}resource.setrlimit(resource.RLIMIT_CORE, (0, 0))", attempt.granted)
+    assert states == ("ok",), outputs
+
+
+def test_libraries_may_arrange_their_threads(attempt):
+    # ZeroMQ gives up where it cannot set the policy of the thread that it has just started.
+    code = "import os, threading\nos.sched_setscheduler(threading.get_native_id(), 0, os.sched_param(0))"
+    states, outputs = attempt.run(code, attempt.granted)
+    assert states == ("ok",), outputs
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "socket.socket(socket.AF_UNIX).connect({path!r})",
+        "socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)",
+        "socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)",
+        "if ctypes.CDLL(None).inotify_init1(0) < 0: raise OSError",
+    ],
+    ids=["connection", "datagram", "pair_of_datagrams", "news_of_folders"],
+)
+def test_without_files_of_its_own_a_kernel_reaches_nobody_by_a_path(attempt, tmp_path, code):
+    if attempt.refused("system_calls"):
+        return
+    code = f"import ctypes, socket\n{code}".format(path=str(tmp_path / "s"))
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        _, outputs = attempt.run(code, {"system_calls", "landlock"} & attempt.granted)
+        assert outputs[0], "it was not refused"
+        attempt.works_without("files", "landlock", "processes", "account", "system_calls", code=code)
+
+
+def test_where_the_sockets_of_others_are_is_not_told(attempt):
+    if attempt.refused("landlock"):
+        return
+    code = "import os\nopen(f'/proc/self{path}/net/unix').read()"
+    for path in ("", "/task/{os.getpid()}"):
+        states, outputs = attempt.run(code.replace("{path}", path), {"landlock"})
+        assert states == ("error",), outputs
+    own = "open('/proc/self/status').read()\nlen(open('/proc/self/maps').read())"
+    states, outputs = attempt.run(own, {"landlock"})
+    assert states == ("ok",), outputs
