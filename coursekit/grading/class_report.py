@@ -14,6 +14,7 @@ from coursekit.errors import InputError
 from coursekit.grading import journal
 from coursekit.grading.changes import Entry, entries
 from coursekit.grading.course import Course
+from coursekit.grading.gradesheet import shielded
 from coursekit.grading.intake import RejectedError, parse_answers, read_submission
 from coursekit.grading.rebuild import grade_id_of, is_solution, rebuild
 from coursekit.grading.record import replace_text
@@ -201,4 +202,4 @@ def _by_score(report: ClassReport) -> dict[float, list[str]]:
 def _cell(value: object) -> str:
     """Return a value as text that a spreadsheet takes for text: messages hold what students wrote."""
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return f"'{text}" if isinstance(value, str) and text[:1] in tuple("=+-@\t\r") else text
+    return shielded(text) if isinstance(value, str) else text

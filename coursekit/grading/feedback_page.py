@@ -22,6 +22,8 @@ from traitlets.config import Config
 TEMPLATES = Path(__file__).with_name("templates")
 # A formula is converted by recursion; nobody writes one this long.
 MAX_FORMULA_CHARACTERS = 2000
+# Markdown is parsed by searches that can take the square of its length; an essay is shorter.
+MAX_MARKDOWN_CHARACTERS = 20_000
 MAX_KEPT_CELLS, MAX_KEPT_CHARACTERS = 128, 20_000
 _NO_ALT = re.compile(r"<img(?=\s)(?![^>]*\salt=)")
 _PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp")
@@ -156,6 +158,8 @@ def _render(kind: type[CleanRenderer], cell: Any, source: str) -> str:
     by_student = bool(cell.get("metadata", {}).get("nbgrader", {}).get("solution"))
     if by_student:  # `HideHiddenTests` escaped it for templates other than ours
         source = source.replace("&lt;", "<")
+        if len(source) > MAX_MARKDOWN_CHARACTERS:
+            return f"<pre>{html.escape(source)}</pre>"
     renderer = kind(
         escape=by_student,
         allow_harmful_protocols=False,

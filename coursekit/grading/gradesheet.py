@@ -103,9 +103,19 @@ def csv_rows(sheet: Gradesheet) -> Rows:
     rows = [list(CSV_COLUMNS)]
     for name, points in sheet.assignments.items():
         for student in sheet.students:
-            who = [name, student.id, student.last_name, student.first_name, student.email]
+            names = (student.last_name, student.first_name, student.email)
+            who = [name, student.id, *map(shielded, names)]
             rows.append(who + _csv_grade(sheet.grades.get((student.id, name)), points))
     return rows
+
+
+def shielded(text: str) -> str:
+    """Return text that a spreadsheet takes for text, not for a formula: people choose their own names.
+
+    >>> shielded("=1+1"), shielded("O'Hara")
+    ("'=1+1", "O'Hara")
+    """
+    return f"'{text}" if text[:1] in tuple("=+-@\t\r") else text
 
 
 def canvas_rows(sheet: Gradesheet) -> Rows:

@@ -15,6 +15,10 @@ from coursekit.errors import CoursekitError
 from coursekit.grading.course import Course
 
 MAX_BYTES = 64 * 2**20
+# Of lists and objects: three bytes of JSON can be sixty of memory. Outputs, which are texts, have few.
+MAX_BRACKETS = 2_000_000
+# Nobody writes an answer this long; the pages made of it take far more time than its cell.
+MAX_ANSWER_CHARACTERS = 100_000
 
 
 class RejectedError(CoursekitError):
@@ -121,7 +125,7 @@ def reject_other_exercise(answers: Answers, *, slug: str | None, known: Collecti
         most of its cells with points are another's.
     """
     if slug and answers.slug and answers.slug != slug:
-        raise RejectedError(f"wrong notebook: this is the notebook of {answers.slug[:100]}")
+        raise RejectedError(f"wrong notebook: this is the notebook of {shown_name(answers.slug[:100])}")
     if not set(answers.by_id) & set(known):
         raise RejectedError("wrong notebook: it has none of this assignment's cells")
     foreign = answers.graded - set(known)
@@ -137,9 +141,18 @@ def _find_notebook(folder: Path, assignment: str) -> tuple[Path, list[str]]:
     others = sorted(p for p in folder.iterdir() if p.suffix == ".ipynb")
     # A browser renames a second download to "name (1).ipynb"; a single notebook leaves no doubt.
     if len(others) == 1:
-        return others[0], [f"renamed_file:{others[0].name}"]
-    found = ", ".join(p.name for p in others) or "no notebook"
+        return others[0], [f"renamed_file:{shown_name(others[0].name)}"]
+    found = ", ".join(shown_name(p.name) for p in others)[:200] or "no notebook"
     raise RejectedError(f"missing: expected {assignment}.ipynb, found {found}")
+
+
+def shown_name(name: str) -> str:
+    r"""Return a name that any page, file and terminal can show: a file's may hold bytes that are no text.
+
+    >>> shown_name("a\udcff\x1b[2J.ipynb")
+    'a??[2J.ipynb'
+    """
+    return "".join(letter if letter.isprintable() else "?" for letter in name)
 
 
 def _read_regular(path: Path) -> bytes:
@@ -172,6 +185,8 @@ def _timestamp(folder: Path) -> str | None:
 def _load(data: bytes) -> dict[str, Any]:
     if not data.strip():
         raise RejectedError("not a notebook: the file is empty")
+    if data.count(b"[") + data.count(b"{") > MAX_BRACKETS:
+        raise RejectedError("not a notebook that can be read: too many lists and objects; clear its outputs")
     try:
         notebook = json.loads(data)
     except RecursionError:

@@ -6,7 +6,13 @@ import copy
 from dataclasses import dataclass
 from typing import Any
 
-from coursekit.grading.intake import Answer, Answers, reject_other_exercise, slug_of
+from coursekit.grading.intake import (
+    MAX_ANSWER_CHARACTERS,
+    Answer,
+    Answers,
+    reject_other_exercise,
+    slug_of,
+)
 
 Cell = dict[str, Any]
 
@@ -80,7 +86,8 @@ def is_grade(cell: Cell) -> bool:
 
 def _chosen(given: list[Answer], released: str) -> str:
     # Of copies the last one counts, as it would in the student's own run, unless it is an untouched stub.
-    written = [answer.source for answer in given if not _same(answer.source, released)]
+    bearable = [answer.source for answer in given if len(answer.source) <= MAX_ANSWER_CHARACTERS]
+    written = [source for source in bearable if not _same(source, released)]
     return written[-1] if written else released
 
 
@@ -89,6 +96,8 @@ def _cell_flags(cell: Cell, given: list[Answer], released: str) -> list[str]:
     if not given:
         return [f"missing_cell:{grade_id}"]
     flags = [f"duplicate_cell:{grade_id}"] if len(given) > 1 else []
+    if any(len(answer.source) > MAX_ANSWER_CHARACTERS for answer in given):
+        flags.append(f"too_long_cell:{grade_id}")
     if any(answer.cell_type != cell["cell_type"] for answer in given):
         flags.append(f"retyped_cell:{grade_id}")
     if not is_solution(cell) and any(not _same(answer.source, released) for answer in given):

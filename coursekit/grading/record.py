@@ -206,8 +206,8 @@ def _texts(autograded: Path) -> dict[str, str]:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all, over a read-only one too."""
+    """Write a file whole or not at all, over a read-only one too; what is no text, as question marks."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial.write_text(text, encoding="utf-8")
+    partial.write_text(text, encoding="utf-8", errors="replace")
     partial.replace(path)

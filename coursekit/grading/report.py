@@ -62,5 +62,6 @@ def write_report(path: Path, assignment: str, *, results: Sequence[Result]) -> N
     """Write the report to `path`, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".part")
-    partial.write_text(json.dumps(to_json(assignment, results), indent=1, ensure_ascii=False) + "\n", "utf-8")
+    text = json.dumps(to_json(assignment, results), indent=1, ensure_ascii=False) + "\n"
+    partial.write_text(text, "utf-8", errors="replace")  # a folder's name may hold bytes that are no text
     partial.replace(path)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coursekit.grading.course import Course
+from coursekit.grading.intake import shown_name
 from coursekit.grading.pipeline import Options, grade_assignment
 from coursekit.grading.report import Result
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 def grade_with_progress(course: Course, assignment: str, *, options: Options) -> list[Result]:
     """Grade an assignment under a progress bar on stderr and return the results."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     course.require(assignment)  # before the bar is drawn: an error is then the only thing on the screen
@@ -31,7 +33,9 @@ def grade_with_progress(course: Course, assignment: str, *, options: Options) ->
         task = progress.add_task(f"grading {assignment}", total=total)
 
         def advance(result: Result, kept: bool) -> None:
-            progress.update(task, advance=1, description=f"grading {assignment}: {result.student}")
+            progress.update(
+                task, advance=1, description=f"grading {assignment}: {escape(shown_name(result.student))}"
+            )
 
         return grade_assignment(course, assignment, options=options, on_result=advance)
 
@@ -135,7 +139,8 @@ def _print_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[objec
         # A narrow terminal breaks words rather than hides them; on a wide one only free text is broken.
         table.add_column(head, overflow="fold", no_wrap=console.width >= 80 and head not in _FREE_TEXT)
     for row in rows:
-        table.add_row(*(escape(str(value)) for value in row))
+        # Names and messages are students': a terminal must not take them for commands.
+        table.add_row(*(escape(shown_name(str(value))) for value in row))
     console.print(table)
 
 

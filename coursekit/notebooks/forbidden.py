@@ -92,7 +92,8 @@ def parse_cell(source: str) -> ast.Module | None:
     """
     if source.lstrip().startswith("%%"):
         return None
-    blanked = re.sub(r"^(\s*)[%!].*$", r"\1pass", source, flags=re.MULTILINE)
+    # Not \s, which matches newlines as well: a run of empty lines would be looked through from each of them.
+    blanked = re.sub(r"^([^\S\n]*)[%!].*$", r"\1pass", source, flags=re.MULTILINE)
     try:
         with _PARSING:
             return ast.parse(blanked)

@@ -32,6 +32,7 @@ def cell(grade_id, source, cell_type="code"):
         (b'{"cells": {"a": 1}}', "without a list of cells"),
         (b'{"worksheets": [3]}', "without a list of cells"),
         (b'{"cells": [' + b"9" * 5000 + b"]}", "not valid JSON"),
+        (b'{"cells": [' + b"[]," * 2_000_000 + b"0]}", "too many lists and objects"),
     ],
 )
 def test_what_is_no_notebook_is_rejected_with_its_reason(data, reason):

@@ -114,3 +114,14 @@ def test_an_untouched_notebook_raises_no_flag(classroom, rebuilt):
     got = rebuilt(classroom.notebook())
     assert got.flags == ()
     assert got.unanswered == {"add", "mean", "explain"}
+
+
+def test_an_answer_longer_than_any_is_left_out_and_flagged(rebuilt, template):
+    notebook = {"cells": [dict(cell) for cell in template.notebook["cells"]]}
+    for cell in notebook["cells"]:
+        if cell["metadata"].get("nbgrader", {}).get("grade_id") == "add":
+            cell["source"] = "# 45678\n" * 13_000
+    result = rebuilt(notebook)
+    assert sources(result)["add"] == template.released["add"]
+    assert "add" in result.unanswered
+    assert "too_long_cell:add" in result.flags

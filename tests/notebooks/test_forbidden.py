@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from coursekit.notebooks import block_forbidden, find_forbidden, run_notebook, score_notebook
+from coursekit.notebooks.forbidden import parse_cell
 
 
 def solution(source, grade_id="f"):
@@ -112,3 +114,10 @@ def test_cells_are_parsed_right_in_several_threads_at_once():
     """Python 3.11 raised SystemError in one of ten of these, as it did now and then in grading."""
     done = subprocess.run([sys.executable, "-c", PARSE_IN_THREADS], capture_output=True, text=True)
     assert done.stdout == "80\n", done.stderr
+
+
+@pytest.mark.parametrize("source", ["\n" * 100_000, " \n" * 50_000, " " * 100_000, "\t\r\f" * 30_000])
+def test_a_cell_of_nothing_is_parsed_in_no_time(source):
+    start = time.monotonic()
+    parse_cell(source + "%")
+    assert time.monotonic() - start < 5

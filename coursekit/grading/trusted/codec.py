@@ -23,6 +23,11 @@ MAX_ITEMS = 2_000_000
 _DEPTH = MAX_DEPTH + 3
 _NATIVE_INT = 2**63
 _MAX_INT_DIGITS = 2**16
+# Whole numbers beyond 64 bits: any number of them can have one hash, and a dict or set of such takes the
+# square of the time.
+MAX_LARGE_INTS = 5_000
+# Rows of nothing take no bytes; what is made of them does.
+_MAX_SHAPE = MAX_BYTES
 _NUMPY_DTYPE = re.compile(r"[<>|][biufcSU][0-9]{1,9}")
 _TORCH_DTYPE = re.compile(r"(bool|u?int(8|16|32|64)|b?float(16|32|64)|complex(32|64|128)|float8_\w{1,20})")
 
@@ -135,7 +140,7 @@ class _Reader:
     """Builds values from parsed JSON and takes the numbers of arrays from the bytes after it."""
 
     def __init__(self, rest: memoryview) -> None:
-        self.rest = rest
+        self.rest, self.large_ints = rest, 0
         self.kinds: dict[str, Callable[[Any, int], Any]] = {
             "int": self._int,
             "tuple": lambda body, depth: tuple(self._list(body, depth)),
@@ -151,6 +156,8 @@ class _Reader:
         if type(tree) is list:
             return self._list(tree, depth)
         if type(tree) is not dict:
+            if type(tree) is int and not -_NATIVE_INT < tree < _NATIVE_INT:
+                raise CodecError("a large whole number that is not written as one")
             return tree
         if len(tree) != 1:
             raise CodecError("an object of several kinds")
@@ -175,6 +182,9 @@ class _Reader:
     def _int(self, body: Any, depth: int) -> int:
         if type(body) is not str or len(body) > _MAX_INT_DIGITS + 3:
             raise CodecError("no whole number")
+        self.large_ints += 1
+        if self.large_ints > MAX_LARGE_INTS:
+            raise CodecError("too many large whole numbers")
         return int(body, 16)
 
     def _complex(self, body: Any, depth: int) -> complex:
@@ -240,4 +250,7 @@ def _size(number: Any) -> int:
 def _shape(shape: Any) -> list[int]:
     if type(shape) is not list or len(shape) > 32:
         raise CodecError("no shape")
-    return [_size(part) for part in shape]
+    sizes = [_size(part) for part in shape]
+    if math.prod(max(1, size) for size in sizes) > _MAX_SHAPE:
+        raise CodecError("an array of too many rows")
+    return sizes
