@@ -146,3 +146,165 @@ def recursion_without_end():
         "double": "import sys\nsys.setrecursionlimit(10**9)\n"
         "def deep(function):\n    return max([function], key=lambda f: deep(f))\ndeep(deep)"
     }
+
+
+@attack("output")
+def flood_in_metadata():
+    """Show small values with megabytes of metadata."""
+    return {
+        "double": """
+from IPython.display import display
+for _ in range(10):
+    display({"text/plain": "x"}, metadata={"a": "x" * 1_000_000}, raw=True)
+"""
+    }
+
+
+@attack("output")
+def flood_of_results():
+    """Publish results that are each short enough to be somebody's points, with metadata that are not."""
+    return {
+        "double": """
+hook = get_ipython().displayhook
+for _ in range(10):
+    content = {"data": {"text/plain": "3"}, "metadata": {"a": "x" * 1_000_000}, "execution_count": 1}
+    hook.session.send(hook.pub_socket, "execute_result", content, parent=hook.parent_header)
+"""
+    }
+
+
+@attack("output")
+def flood_in_the_name_of_an_error():
+    """Raise an error whose name has twelve megabytes."""
+    return {"double": "raise type('E' + 'x' * 12_000_000, (Exception,), {})('x')"}
+
+
+@attack("output")
+def flood_in_every_cell():
+    """Print in each cell nearly as much as one cell may, in characters that take six in a file."""
+    flood = "print('\\x01' * 180_000)"
+    return {name: flood for name in ("double", "account", "norm", "total")} | {
+        "explain": "x" * 99_000,
+        "double": f"{flood}\nprint('\\x01' * 800_000)",
+    }
+
+
+@attack("resources", allowed=100)
+def terminals():
+    """Open terminals, of which a machine has a few thousand for all."""
+    return {
+        "double": """
+import os
+held = []
+try:
+    while len(held) < 800:
+        master, slave = os.openpty()
+        held.append(master)
+        os.close(slave)
+except OSError:
+    pass
+print("TOOK", len(held))
+for master in held:
+    os.close(master)
+"""
+    }
+
+
+@attack("resources", allowed=2500)
+def names_of_sockets():
+    """Make sockets without end in the folder that the grader connects through: it is on its own disk."""
+    return {
+        "double": """
+import os
+import socket
+from ipykernel.connect import get_connection_file
+os.chdir(os.path.dirname(get_connection_file()))
+for number in range(20_000):
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(f"x{number}")
+print("TOOK", number)
+"""
+    }
+
+
+@attack("resources", allowed=600)
+def memory_of_sockets():
+    """Keep memory in the buffers of sockets, where no process has it."""
+    return {
+        "double": """
+import os
+import socket
+import time
+reading, writing = os.pipe()
+def fill():
+    held, got = [], 0
+    while got < 160 * 2**20:
+        held += socket.socketpair()
+        for end in held[-2:]:
+            end.setblocking(False)
+            try:
+                while True:
+                    got += end.send(b"x" * 65536)
+            except BlockingIOError:
+                pass
+    os.write(writing, b"%d " % (got >> 20))
+    time.sleep(1)
+for _ in range(6):
+    if os.fork() == 0:
+        try:
+            fill()
+        finally:
+            os._exit(0)
+time.sleep(1.5)
+os.set_blocking(reading, False)
+print("TOOK", sum(map(int, os.read(reading, 1000).split())))
+"""
+    }
+
+
+@attack("resources", allowed=20)
+def sessions():
+    """Start processes in sessions of their own: each session has the same share of a processor."""
+    return {
+        "double": """
+import os
+import time
+for _ in range(60):
+    if os.fork() == 0:
+        os.setsid()
+        time.sleep(2)
+        os._exit(0)
+time.sleep(0.5)
+print("TOOK", 60)
+"""
+    }
+
+
+@attack("resources", allowed=70_000)
+def empty_files():
+    """Make files of nothing without end: a disk has room for so many names, too."""
+    return {
+        "double": """
+made = 0
+try:
+    for made in range(100_000):
+        open(f"{made}", "w").close()
+except OSError:
+    pass
+print("TOOK", made)
+"""
+    }
+
+
+@attack("resources", allowed=0)
+def requests_for_files():
+    """Reserve the asynchronous requests of the whole machine."""
+    return {
+        "double": """
+import ctypes
+import platform
+number = {"x86_64": 206, "aarch64": 0}[platform.machine()]
+context = ctypes.c_ulong(0)
+print("TOOK", int(ctypes.CDLL(None).syscall(number, 8, ctypes.byref(context)) == 0))
+"""
+    }

@@ -83,3 +83,16 @@ def timestamp_that_is_none(desk: Desk):
     """Hand in a time that is no time: stock nbgrader stops the batch."""
     desk.write(desk.notebook())
     (desk.folder / "timestamp.txt").write_text("the day after tomorrow")
+
+
+@attack("no_grade")
+def name_that_is_no_text(desk: Desk):
+    """Hand in a notebook whose file's name no report can be written with."""
+    desk.write(desk.notebook())
+    desk.path.rename(desk.folder / os.fsdecode(b"\xff\xfe.ipynb"))
+
+
+@attack("no_grade")
+def sixty_megabytes_of_brackets(desk: Desk):
+    """Hand in JSON that takes thirty times its size in memory."""
+    desk.write(b'{"cells": [' + b"[]," * (20 * 2**20) + b"0]}")

@@ -83,3 +83,15 @@ def answer_with_a_reference():
 def answer_with_a_picture():
     """Write an HTML picture with a handler into the answer."""
     return {"explain": 'a picture <img src=x onerror="ATTACK_NAME()"> of it'}
+
+
+@attack("script")
+def html_by_a_magic():
+    """Show HTML by a cell of another language."""
+    return {"double": f"%%html\n{SCRIPT}"}
+
+
+@attack("no_grade")
+def answer_that_takes_long_to_read():
+    """Write an answer in which a parser of Markdown searches from each place to the end."""
+    return {"explain": r"\begin{a}" * 11_000}

@@ -95,3 +95,27 @@ def number_that_cannot_be_printed():
 def object_of_the_students_own_class():
     """Return an object whose class the grader does not have."""
     return returns("Mine()", "class Mine:\n    pass")
+
+
+@attack("no_grade")
+def keys_of_one_hash():
+    """Return a dict of numbers that all have the same hash: to build it takes the square of its size."""
+    return {
+        "double": """
+import sys
+import coursekit.grading.trusted.student_side as side
+keys = [sys.hash_info.modulus * number for number in range(5, 150_000)]
+pairs = ",".join('[{"int":"%s"},0]' % hex(key) for key in keys)
+structure = ('{"dict":[["value",{"dict":[' + pairs + "]}]]}").encode()
+encode = side.encode
+class Keys:
+    def __reduce__(self):
+        return dict, ([(key, 0) for key in keys],)
+def forge(reply):
+    forged = len(structure).to_bytes(8, "big") + structure
+    return forged if type(reply.get("value")) is Keys else encode(reply)
+side.encode, side.check_plain = forge, lambda value, where: None
+def double(number):
+    return Keys()
+"""
+    }

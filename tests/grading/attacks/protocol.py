@@ -128,3 +128,74 @@ def messages_nested_too_deep():
 def messages_that_are_no_text():
     """Send messages that are no JSON, rightly signed."""
     return {"double": "get_ipython().kernel.session.pack = lambda value: b'\\xff\\xfe'" + WRONG}
+
+
+@attack("no_grade")
+def message_that_does_not_end():
+    """Send one message in parts, each of a bearable size: whoever reads it keeps them all until the last."""
+    return {
+        "double": """
+kernel = get_ipython().kernel
+header = get_ipython().displayhook.parent_header
+message = kernel.session.msg("display_data", {"data": {}, "metadata": {}}, parent=header)
+parts = kernel.session.serialize(message, ident=b"x") + [b"x" * 15_000_000] * 300
+thread = kernel.iopub_socket.io_thread
+thread.schedule(lambda: thread.socket.send_multipart(parts, copy=False))
+"""
+        + WRONG
+    }
+
+
+@attack("no_grade")
+def bytes_that_are_no_messages():
+    """Take the grader's connections from the kernel and answer them with bytes of one's own."""
+    return {
+        "double": r"""
+import os
+import socket
+import threading
+import time
+def serve(listener):
+    while True:
+        try:
+            connection, _ = listener.accept()
+            connection.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32))
+            while True:
+                connection.sendall(b"\x03" + (10**6).to_bytes(8, "big") + b"x" * 10**6)
+        except OSError:
+            time.sleep(0.05)
+for descriptor in range(3, 200):
+    try:
+        copy = socket.socket(fileno=os.dup(descriptor))
+        if copy.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            copy.setblocking(True)
+            threading.Thread(target=serve, args=(copy,), daemon=True).start()
+        else:
+            copy.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass
+"""
+        + WRONG
+    }
+
+
+@attack("no_grade")
+def outputs_of_other_types():
+    """Publish after each cell outputs whose texts are none."""
+    return {
+        "norm": """
+shell = get_ipython()
+def publish(*_):
+    hook = shell.displayhook
+    for kind, content in (
+        ("stream", {"name": ["stdout"], "text": 7}),
+        ("stream", {"name": "stdout", "text": {"a": 1}}),
+        ("display_data", {"data": {"text/plain": [1], "image/png": 7}, "metadata": [1]}),
+        ("display_data", {"data": [], "metadata": {}}),
+    ):
+        hook.session.send(hook.pub_socket, kind, content, parent=hook.parent_header)
+shell.events.register("post_run_cell", publish)
+def norm(vector):
+    return 0.0
+"""
+    }

@@ -258,3 +258,35 @@ source = "import socket; socket.create_connection(('127.0.0.1', PORT), 5).sendal
 subprocess.run([sys.executable, "-c", source])
 """
     }
+
+
+@attack("secret")
+def memory_of_the_own_process():
+    """Search the memory that the process got from the one it is forked from."""
+    return {
+        "double": r"""
+import re
+with open("/proc/self/maps") as maps, open("/proc/self/mem", "rb", 0) as memory:
+    for line in maps:
+        start, end = (int(number, 16) for number in line.split()[0].split("-"))
+        if "r" in line.split()[1] and end - start < 2**26:
+            try:
+                memory.seek(start)
+                for found in set(re.findall(rb"canary-[a-z]+-[0-9a-f]{12}", memory.read(end - start))):
+                    print(found)
+            except (OSError, ValueError, OverflowError):
+                pass
+"""
+    }
+
+
+@attack("resources", allowed=0)
+def names_told_by_the_system():
+    """Have the system tell what is made in a folder that cannot be read, such as those of other kernels."""
+    return {
+        "double": """
+import ctypes
+libc = ctypes.CDLL(None)
+print("TOOK", int(libc.inotify_add_watch(libc.inotify_init1(0), b"OUTSIDE", 0x100) > 0))
+"""
+    }

@@ -153,3 +153,20 @@ def twenty_thousand_cells(desk: Desk):
     slow = cell("import time\ntime.sleep(0.05)")
     notebook["cells"] += [{**slow, "id": f"x{number}"} for number in range(20_000)]
     desk.write(notebook)
+
+
+@attack("points")
+def metadata_that_claim_everything(desk: Desk):
+    """Say of every cell that it is a test of a thousand points, a task, a solution, and graded already."""
+    notebook = desk.notebook()
+    claims = {"points": 1000, "grade": True, "task": True, "locked": False, "cell_type": "markdown"}
+    for one in filter(grade_id, notebook["cells"]):
+        one["source"] = "pass" if grade_id(one) in TESTS else one["source"]
+        one["metadata"]["nbgrader"].update(claims, score=1000, extra_credit=50, checksum="x")
+    desk.write(notebook)
+
+
+@attack("output")
+def ten_megabytes_of_an_answer(desk: Desk):
+    """Write an answer of ten megabytes."""
+    desk.write(desk.notebook(explain="word " * 2_000_000))

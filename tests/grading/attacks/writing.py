@@ -119,3 +119,32 @@ def shared_memory_left_behind():
 def permissions_taken_away():
     """Take the permission to read from the configuration."""
     return writes("import os\nos.chmod('COURSE_ROOT/nbgrader_config.py', 0)")
+
+
+@attack("resources", allowed=0)
+def limits_of_the_parent():
+    """Set a limit of the process that started this one: of the same user it may be anybody's."""
+    return writes("""
+import os
+import resource
+try:
+    resource.prlimit(os.getppid(), resource.RLIMIT_CORE, (0, 0))
+    print("TOOK", 1)
+except OSError:
+    print("TOOK", 0)
+""")
+
+
+@attack("resources", allowed=0)
+def share_of_the_parent():
+    """Give the process that started this one a smaller share of the processors."""
+    return writes("""
+import os
+parent = os.getppid()
+before = os.getpriority(os.PRIO_PROCESS, parent)
+try:
+    os.setpriority(os.PRIO_PROCESS, parent, before + 1)
+except OSError:
+    pass
+print("TOOK", int(os.getpriority(os.PRIO_PROCESS, parent) != before))
+""")
