@@ -133,7 +133,9 @@ def hidden_seconds(seconds: float, backward_seconds: float, num_micro_batches: i
 
 
 def expert_weight_seconds(
+    num_weights: float,
     weight_bytes: float,
+    gradient_bytes: float,
     expert_flops: float,
     checkpointing: str,
     per_second: float,
@@ -142,21 +144,24 @@ def expert_weight_seconds(
     """Return how much longer experts take because each sees few tokens, for one micro-batch.
 
     Matrix products of few rows wait for the weights, not for the arithmetic: a forward pass reads them, a
-    backward pass reads them and writes their gradients. With m tokens an expert a product does m operations
-    a byte of its weights in 16 bits, and an H100 does 295 in the time in which its memory gives one. Expert
-    parallelism brings the tokens of ep ranks together, and so mends it.
+    backward pass reads them again and adds to their gradients, which are read and written. With m rows an
+    expert a forward pass does m operations a byte of its weights in 16 bits, and an H100 does 295 in the time
+    in which its memory gives one. Expert parallelism brings the tokens of ep ranks together, and so mends it.
 
     Where:
-        weight_bytes: of all experts on the rank.
-        expert_flops: forward and backward pass of its tokens.
+        num_weights: of all experts on the rank.
+        weight_bytes: a weight.
+        gradient_bytes: a gradient, as it is summed over micro-batches.
+        expert_flops: forward and backward pass of the rank's tokens.
         per_second: operations that large matrix products reach.
+        memory_bytes_per_second: of the device.
     Source: Williams et al. 2009, roofline (https://doi.org/10.1145/1498765.1498785).
     """
-    passes = 3
+    reads = 2
     if checkpointing == "full":
-        passes = 4
-    reading = passes * weight_bytes / memory_bytes_per_second
-    return max(0.0, reading - passes / 3 * expert_flops / per_second)
+        reads = 3
+    moved = num_weights * (reads * weight_bytes + 2 * gradient_bytes)
+    return max(0.0, moved / memory_bytes_per_second - (reads + 1) / 3 * expert_flops / per_second)
 
 
 def step_parts(
@@ -346,7 +351,9 @@ def step_on_rank(
         tokens * second / per_second,
         grad_accum_steps
         * expert_weight_seconds(
-            expert_weights * activation_bytes,
+            expert_weights,
+            activation_bytes,
+            gradient_bytes_sent,
             expert_flops,
             checkpointing,
             per_second,
