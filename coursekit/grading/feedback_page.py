@@ -24,7 +24,7 @@ TEMPLATES = Path(__file__).with_name("templates")
 MAX_FORMULA_CHARACTERS = 2000
 # Markdown is parsed by searches that can take the square of its length; an essay is shorter.
 MAX_MARKDOWN_CHARACTERS = 20_000
-MAX_KEPT_CELLS, MAX_KEPT_CHARACTERS = 128, 20_000
+MAX_KEPT_CELLS, MAX_CODE_CHARACTERS, MAX_LINE_CHARACTERS = 128, 20_000, 1000
 _NO_ALT = re.compile(r"<img(?=\s)(?![^>]*\salt=)")
 _PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 
@@ -83,7 +83,11 @@ class FeedbackPage(HTMLExporter):
             kept = functools.lru_cache(MAX_KEPT_CELLS)(highlight)
 
             def highlighted(source: str, language: str | None = None, metadata: Any = None) -> str:
-                plain = len(source) <= MAX_KEPT_CHARACTERS and "magics_language" not in (metadata or {})
+                # What colours code searches, too, in the square of a line's length.
+                longest = max(map(len, source.split("\n")))
+                if len(source) > MAX_CODE_CHARACTERS or longest > MAX_LINE_CHARACTERS:
+                    return f'<div class="highlight"><pre>{html.escape(source)}</pre></div>'
+                plain = "magics_language" not in (metadata or {})
                 return kept(source, language) if plain else highlight(source, language, metadata)
 
             self._highlighters[lexer] = highlighted

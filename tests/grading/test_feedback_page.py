@@ -1,16 +1,18 @@
 """The page a student gets: complete without a network, and nothing that a student wrote runs in it."""
 
+import html
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from coursekit.grading.feedback_page import MAX_FORMULA_CHARACTERS, formula
+from coursekit.grading.feedback_page import MAX_FORMULA_CHARACTERS, FeedbackPage, clean_markdown, formula
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 PLANT = "document.body.dataset.planted='yes'"
@@ -190,3 +192,18 @@ def test_a_formula_that_cannot_be_converted_is_shown_as_it_was_written():
     ):
         assert formula(tex).startswith(("<code>", "<math"))
     assert formula("<b>" + r"\nosuch") == r"<code>&lt;b&gt;\nosuch</code>"
+
+
+@pytest.mark.parametrize(
+    "pattern", [r"\begin{a}", "[a](", "*a ", "$a ", "<a ", "@a.", "'\\N{a", "..", "?", "("]
+)
+def test_an_answer_of_any_length_is_on_its_page_in_no_time(pattern):
+    text = pattern * (100_000 // len(pattern))
+    start = time.monotonic()
+    words = {"metadata": {"nbgrader": {"solution": True}}}
+    prose = clean_markdown({"cell": words}, text)
+    code = FeedbackPage()._highlighter("ipython3")(text)
+    assert time.monotonic() - start < 5
+    assert html.unescape(prose) == html.unescape(re.sub("</?(div|pre)[^>]*>", "", code)).join(
+        ["<pre>", "</pre>"]
+    )

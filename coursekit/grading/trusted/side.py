@@ -32,6 +32,10 @@ class TrustedSideError(CoursekitError):
     """The trusted process did not do its part: no fault of the answer's, so there is no score."""
 
 
+class _StuckError(Exception):
+    """A cell does not end, and no interrupt reaches it."""
+
+
 @dataclass(frozen=True)
 class Bounds:
     """Seconds until a new process must be ready, seconds a stopped cell may take to end, bytes of output."""
@@ -48,7 +52,7 @@ class TrustedSide:
         self.student_names, self.bounds = sorted(student_names), bounds
         self._folder = tempfile.TemporaryDirectory(prefix="ck-", ignore_cleanup_errors=True)
         self._pid: int | None = None
-        self._busy = False
+        self._busy = self._asked = False
         self._reading: asyncio.Task[tuple[bytes, bytes]] | None = None
         self._writer: asyncio.StreamWriter | None = None
 
@@ -69,7 +73,10 @@ class TrustedSide:
     async def run(self, name: str, source: str) -> list[dict[str, Any]]:
         """Return the outputs of a locked cell. Raises: TrustedSideError if it raises or does not end."""
         seconds = self.bounds.start_seconds
-        outputs, state = await self._run(name, source, (), seconds, _nobody)
+        try:
+            outputs, state = await self._run(name, source, (), seconds, _nobody)
+        except _StuckError as error:
+            raise TrustedSideError(f"the locked cell {name} {error}") from None
         errors = [f"{o['ename']}: {o['evalue']}" for o in outputs if o["output_type"] == "error"]
         # Without it a test would miss names, or find others.
         if errors or state != "ok":
@@ -87,9 +94,17 @@ class TrustedSide:
             source: its code.
             seconds: how long it may take, the student's answers included.
             ask: takes a request to the student's kernel.
-        Raises: TrustedSideError if the process is gone.
+        "died" is also one that works on the student's answer without end: no other can run in this process.
+        Raises: TrustedSideError if the process is gone, or does not end by itself.
         """
-        outputs, state = await self._run(name, source, self.student_names, seconds, ask)
+        try:
+            outputs, state = await self._run(name, source, self.student_names, seconds, ask)
+        except _StuckError as error:
+            if not self._asked:
+                raise TrustedSideError(f"the cell {name} {error}") from None
+            # It has the student's answer, and with that it does not come to an end: that is what it earns.
+            ename, text = _SAID["timeout"]
+            return [{"output_type": "error", "ename": ename, "evalue": text, "traceback": [text]}], "died"
         if state != "ok":
             ename, text = _SAID[state]
             # One error, and nothing that could be read as points.
@@ -116,13 +131,13 @@ class TrustedSide:
         job = {"name": name, "source": source, "student_names": list(student_names)}
         await self._send(frames.RUN, {**job, "output_bytes": self.bounds.output_bytes})
         loop = asyncio.get_running_loop()
-        deadline, self._busy, state = loop.time() + seconds, True, "ok"
+        deadline, self._busy, self._asked, state = loop.time() + seconds, True, False, "ok"
         while True:
             left = deadline - loop.time()
             message = await self._next(max(0.0, left) if state == "ok" else _INTERRUPT_SECONDS)
             if message is None:
                 state = state if state != "ok" else "timeout"
-                self._interrupt(name, overdue=-left)
+                self._interrupt(overdue=-left)
             elif message[0] == frames.DONE:
                 self._busy = False
                 return json.loads(message[1]), state
@@ -131,6 +146,7 @@ class TrustedSide:
 
     async def _pass_on(self, request: bytes, left: float, state: Ending, ask: AskStudent) -> Ending:
         """Have the student's side answer, and send on what it says; return what became of the cell."""
+        self._asked = True
         answer = await ask(request, max(0.0, left)) if state == "ok" else state
         if isinstance(answer, bytes):
             await self._send(frames.ANSWER, answer)
@@ -146,9 +162,9 @@ class TrustedSide:
                 raise TrustedSideError(f"no trusted process in {self.bounds.start_seconds:g} s")
             self._pid = int(message[1])
 
-    def _interrupt(self, name: str, *, overdue: float) -> None:
+    def _interrupt(self, *, overdue: float) -> None:
         if overdue > self.bounds.drain_seconds:
-            raise TrustedSideError(f"the cell {name} ran too long where the tests run, and cannot be stopped")
+            raise _StuckError("ran too long where the tests run, and cannot be stopped")
         with suppress(ProcessLookupError):
             os.kill(self._pid or 0, signal.SIGINT)
 

@@ -285,3 +285,13 @@ def test_an_answer_that_makes_the_test_allocate_fails_that_test_only(check):
     done = check(("solution", answer), ("test", "bytearray(size())"), ("test", TEST))
     assert done.scores == {"test_2": 0, "test_3": 2}
     assert done.messages["test_2"].startswith("MemoryError")
+
+
+def test_an_answer_on_which_a_test_works_without_end_costs_its_own_points_only(check):
+    answer = "def size():\n    return 10**12\n" + ADD
+    stuck = ("test", "sum(range(size()))")  # no interrupt is heard in there
+    done = check(("solution", answer), ("test", TEST), stuck, ("test", "2"), limits=QUICK)
+    assert done.states == ("ok", "ok", "ok", "died", "not_run")
+    assert done.scores == {"test_2": 2, "test_3": 0, "test_4": 0}
+    with pytest.raises(TrustedSideError, match="cannot be stopped"):
+        check(("solution", answer), ("test", "sum(range(10**12))"), limits=QUICK)
