@@ -165,14 +165,61 @@ def zigzag_parts_as_if_contiguous():
     return mine, [ring_attention(q, k, v, group=dist.group.WORLD)], None
 
 
-def test_in_bfloat16_the_ring_is_as_close_as_torch():
-    expected = attention_alone(4, 4)
-    q, k, v, _ = whole_tensors(4, 4, dtype=torch.bfloat16)
-    alone = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-    tolerance = 3 * (alone - expected[0]).abs().max()
-    for mine, tensors, _ in launch(attend_on_rank, 4, "ring", True, 4, 4, dtype=torch.bfloat16):
-        assert {tensor.dtype for tensor in tensors} == {torch.bfloat16}
-        assert (tensors[0] - expected[0][:, :, mine]).abs().max() < tolerance
+def sharp_tensors(dtype):
+    """q, k, v and the result's gradient for 64 tokens, rounded to bfloat16, with scores of up to about 50."""
+    generator = torch.Generator().manual_seed(0)
+    q, k, v, grad = (torch.randn(2, 4, 64, 8, generator=generator).bfloat16() for _ in range(4))
+    return [x.to(dtype).requires_grad_() for x in (4 * q, k, v)] + [grad.to(dtype)]
+
+
+def sharp_attention_alone(dtype):
+    q, k, v, grad = sharp_tensors(dtype)
+    y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    y.backward(grad)
+    return [x.detach().double() for x in (y, q.grad, k.grad, v.grad)]
+
+
+def sharp_attention_on_rank(bug):
+    """Return this rank's positions and its part of the same four, by a ring with one of two bugs or none."""
+    from coursekit.parallel import ring
+
+    if bug == "scores in bfloat16":
+        scores = ring._scores
+        ring._scores = lambda *what: scores(*what).bfloat16().float()
+    elif bug == "parts merged in bfloat16":
+        merge = ring._merge
+        ring._merge = lambda *what: tuple(x.bfloat16().float() for x in merge(*what))
+    mine = sequence_indices(64, cp_rank=dist.get_rank(), cp_size=dist.get_world_size(), zigzag=True)
+    q, k, v, grad = (x.detach()[:, :, mine].requires_grad_() for x in sharp_tensors(torch.bfloat16))
+    y = ring_attention(q, k, v, group=dist.group.WORLD, zigzag=True)
+    y.backward(grad)
+    return mine, [y.detach(), q.grad, k.grad, v.grad]
+
+
+def sums_of_squares(tensors, others):
+    return torch.stack([(x - y).square().sum() for x, y in zip(tensors, others, strict=True)])
+
+
+def errors_to_torchs(bug=None):
+    """Root mean squares of the ring's errors in bfloat16, over those of torch's fused attention on one
+    process, of the result and of the three gradients.
+    """
+    exact, alone = sharp_attention_alone(torch.float64), sharp_attention_alone(torch.bfloat16)
+    squares = torch.zeros(4, dtype=torch.float64)
+    for mine, parts in launch(sharp_attention_on_rank, 4, bug):
+        assert {part.dtype for part in parts} == {torch.bfloat16}
+        squares += sums_of_squares(parts, [x[:, :, mine] for x in exact])
+    of_torch = sums_of_squares(alone, exact)
+    return (squares / of_torch).sqrt().tolist()
+
+
+def test_in_bfloat16_the_ring_is_about_as_close_as_torch():
+    assert max(errors_to_torchs()) < 2
+
+
+@pytest.mark.parametrize("bug", ["scores in bfloat16", "parts merged in bfloat16"])
+def test_control_a_ring_that_rounds_on_its_way_is_not(bug):
+    assert max(errors_to_torchs(bug)) > 2.5
 
 
 @pytest.mark.gpu
