@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from coursekit.errors import InputError
+
 IN_LAUNCH = "COURSEKIT_LAUNCH"  # set in every rank and, by inheritance, in what a rank starts
 
 
@@ -99,6 +101,13 @@ def process_group(backend: str, *, timeout_seconds: float | None) -> Iterator[No
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     device = None
     if "nccl" in backend:
+        if local_rank >= torch.cuda.device_count():
+            raise InputError(
+                "nccl needs a GPU a rank",
+                expected=f"at least {local_rank + 1}",
+                got=torch.cuda.device_count(),
+                fix='use backend="gloo", or fewer ranks',
+            )
         device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
     # Later than launch's own limit, which says more: where each rank stood.

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from coursekit.errors import InputError
@@ -47,12 +48,15 @@ def shard_batch(batch: Batch, *, dp_rank: int, dp_size: int, allow_uneven: bool 
         dp_size: number of parts.
         allow_uneven: take a batch that does not divide; then give `average_gradients` each rank's
             `num_valid`.
-    Raises: InputError if the batch does not divide, or its tensors disagree about the number of samples.
+    Raises: InputError if the batch does not divide, its tensors disagree about the number of samples, or
+        there is no such part.
     """
     sizes = {len(tensor) if tensor.dim() else None for tensor in _tensors(batch)}
     if len(sizes) != 1 or None in sizes:
         raise InputError("no common number of samples", expected="tensors of one length", got=sizes)
     (num_samples,) = sizes
+    if dp_size < 1:
+        raise InputError("no parts", expected="dp_size >= 1", got=dp_size)
     if num_samples % dp_size and not allow_uneven:
         above = num_samples - num_samples % dp_size + dp_size
         raise InputError(
@@ -98,7 +102,8 @@ def average_gradients(model: nn.Module, group: Group = None, *, num_valid: int |
         group: the data-parallel ranks; None is all.
         num_valid: n_r of this rank. Give it on all ranks or on none. With 0 this rank's gradients count as
             zero, also if they are NaN.
-    Raises: InputError if no rank has a valid token, or no process group was started.
+    Raises: InputError if no rank has a valid token, a parameter is divided among ranks (a `DTensor`), or no
+        process group was started.
     Source: Li et al. 2020, PyTorch Distributed, section 3 (https://arxiv.org/abs/2006.15704).
     """
     weight = _weight(num_valid, group, model)
@@ -189,6 +194,12 @@ def _scale(gradient: Tensor, weight: float) -> None:
 def _gradients(model: nn.Module) -> Iterator[Tensor]:
     """Yield the gradient of every parameter that is trained, made of zeros where there is none."""
     for parameter in model.parameters():
+        if isinstance(parameter, DTensor):
+            raise InputError(
+                "a parameter is divided among ranks, and no collective knows what to send of it",
+                fix="give local_parts(model), and the group of the ranks with the same parts; for experts "
+                "use average_gradients_with_experts; FSDP has averaged already",
+            )
         if parameter.requires_grad:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)

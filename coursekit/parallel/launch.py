@@ -52,7 +52,7 @@ def launch(
         function: what each rank runs.
         world_size: number of processes, 1 to 64.
         *args: positional arguments of `function`.
-        timeout_seconds: how long the ranks may run; None is without limit.
+        timeout_seconds: how long the ranks may run, above 0; None is without limit.
         backend: of `torch.distributed.init_process_group`; with "nccl" rank r uses GPU r.
         echo: whether to show what the ranks print.
         **kwargs: named arguments of `function`.
@@ -60,9 +60,11 @@ def launch(
     Raises:
         RankError: a rank raised, was killed or ended; names the one that failed first.
         RankTimeoutError: the time was up; says where each rank stood.
-        InputError: for a wrong world size, or a call from within a rank.
+        InputError: for a wrong world size or time limit, or a call from within a rank.
     """
     _check(function, world_size)
+    if timeout_seconds is not None and not timeout_seconds > 0:
+        raise InputError("no time to run in", expected="timeout_seconds > 0, or None", got=timeout_seconds)
     if {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys():
         return _run_here(functools.partial(function, *args, **kwargs), world_size, backend, timeout_seconds)
     template = current_template()  # imports torch while this process does

@@ -133,8 +133,9 @@ class PipelineSchedule:
                 got=like,
                 fix="make another schedule for another shape",
             )
-        if not isinstance(num_valid, Tensor) and num_valid <= 0:
-            raise InputError("the batch has nothing to average", expected="num_valid > 0", got=num_valid)
+        on_host = not isinstance(num_valid, Tensor) or num_valid.device.type == "cpu"
+        if on_host and not num_valid > 0:
+            raise InputError("the batch has nothing to average", expected="num_valid > 0", got=int(num_valid))
         self._inputs_like = like
 
 

@@ -7,6 +7,7 @@ activations; the forward pass is computed once more.
 from __future__ import annotations
 
 import functools
+import numbers
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -145,8 +146,10 @@ def checkpoint_layers(
     >>> len(checkpoint_layers(model, every=2).layers)
     2
     """
-    if every < 1:
-        raise InputError("no such layers", expected="every of 1 or more", got=every)
+    if not isinstance(every, numbers.Integral) or every < 1:
+        raise InputError("no such layers", expected="a whole every of 1 or more", got=every)
+    if isinstance(save_ops, str):  # a collection too, of its letters
+        raise InputError("one name is no collection", got=repr(save_ops), fix=f"give [{save_ops!r}]")
     chosen = _checked(layers)[::every]
     settings = _Settings(frozenset(map(_checked_op, save_ops)), preserve_rng_state)
     for layer in chosen:
@@ -231,7 +234,7 @@ def _checked(layers: Iterable[nn.Module]) -> list[nn.Module]:
 
 
 def _checked_op(name: str) -> str:
-    namespace, _, op = name.partition(".")
+    namespace, _, op = name.partition(".") if isinstance(name, str) else ("aten", "", "")
     # A name that no operation has would save nothing, in silence.
     if not hasattr(getattr(torch.ops, namespace), op or "?"):
         raise InputError(

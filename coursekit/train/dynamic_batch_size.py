@@ -7,6 +7,7 @@ of them, from the same random state, and ends in the gradient it would have had.
 from __future__ import annotations
 
 import gc
+import numbers
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -118,8 +119,9 @@ class DynamicBatchSize:
     """
 
     def __init__(self, model: nn.Module, *, micro_batch_size: int, group: Any = None) -> None:
-        if micro_batch_size < 1:
-            raise InputError("no micro-batch", expected="micro_batch_size >= 1", got=micro_batch_size)
+        if not isinstance(micro_batch_size, numbers.Integral) or micro_batch_size < 1:
+            expected = "a whole micro_batch_size >= 1"
+            raise InputError("no micro-batch", expected=expected, got=micro_batch_size)
         if hasattr(model, "set_requires_gradient_sync") or hasattr(model, "no_sync"):
             raise InputError(
                 "ranks of a wrapped model wait for each other within a step, so none can repeat it alone",
@@ -215,8 +217,8 @@ def find_micro_batch_size(
     >>> found.micro_batch_size, [size for size, _ in found.trials]
     (11, [1, 2, 4, 8, 16, 12, 10, 11])
     """
-    if max_size < 1:
-        raise InputError("no micro-batch to try", expected="max_size >= 1", got=max_size)
+    if not isinstance(max_size, numbers.Integral) or max_size < 1:
+        raise InputError("no micro-batch to try", expected="a whole max_size >= 1", got=max_size)
     trials: list[tuple[int, bool]] = []
     fits, too_large, message = 0, None, ""
     with preserve_rng():

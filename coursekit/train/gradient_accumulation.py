@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import numbers
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
@@ -74,13 +75,16 @@ def accumulate_gradients(
 
     Returns: the sum of this rank's S_k over `num_valid`, detached, on the loss's device; a dict for
         several losses. Under data parallelism the sum over ranks is the mean loss of the global batch.
-    Raises: InputError if there is no micro-batch, a count is zero, `loss_sum` is not scalar, or names differ.
+    Raises: InputError if there is no micro-batch, a count is not above zero, what `loss_sum` returns is no
+        scalar tensor or dict of such, names differ, or `dp_size` is below 1.
     Source: huggingface/transformers PR 34191 (the mean-of-means bug and its fix).
 
     >>> w = torch.tensor(2.0, requires_grad=True)
     >>> accumulate_gradients(lambda x: (w * x).sum(), [torch.ones(3), torch.ones(1)], num_valid=4)
     tensor(2.)
     """
+    if dp_size < 1:
+        raise InputError("no ranks that average", expected="dp_size >= 1", got=dp_size)
     several = isinstance(num_valid, Mapping)
     counts = _checked_counts(dict(num_valid) if several else {"": num_valid})
     total: Any = None
@@ -187,16 +191,20 @@ def split_into_micro_batches(batch: Any, micro_batch_size: int) -> list[Any]:
     Args:
         batch: a tensor, or a tuple, list or dict of tensors with equal dim 0.
         micro_batch_size: rows (sequences) of a micro-batch, at least 1.
-    Raises: InputError if there are no rows, the first dimensions differ, or the size is below 1.
+    Raises: InputError if there are no rows, the first dimensions differ, something is no tensor, or the size
+        is no whole number of 1 or more.
 
     >>> [len(x) for x in split_into_micro_batches(torch.arange(5), 2)]
     [2, 2, 1]
     """
-    if micro_batch_size < 1:
-        raise InputError("no micro-batch can be cut", expected="micro_batch_size >= 1", got=micro_batch_size)
+    if not isinstance(micro_batch_size, numbers.Integral) or micro_batch_size < 1:
+        expected = "a whole micro_batch_size >= 1"
+        raise InputError("no micro-batch can be cut", expected=expected, got=micro_batch_size)
     if isinstance(batch, Tensor):
         _check_rows([batch])
         return list(batch.split(micro_batch_size))
+    if not isinstance(batch, (Mapping, tuple, list)):
+        raise InputError("not a batch", expected="tensors in a tuple, list or dict", got=type(batch).__name__)
     if isinstance(batch, Mapping):
         _check_rows(list(batch.values()))
         columns = [tensor.split(micro_batch_size) for tensor in batch.values()]
@@ -229,13 +237,15 @@ def group_micro_batches(loader: Iterable[T], grad_accum_steps: int) -> Iterator[
 
 def _checked_counts(counts: dict[str, Any]) -> dict[str, Any]:
     for name, count in counts.items():
+        if not isinstance(count, (int, float)) and getattr(count, "shape", None) != ():
+            raise InputError("no count of items", expected="a number, or a tensor of one", got=repr(count))
         # A count on a GPU is taken as it is: looking at it would make the host wait for the device.
         on_host = not isinstance(count, Tensor) or count.device.type == "cpu"
         if on_host and not count > 0:
             raise InputError(
                 f"the step has nothing to average{f' for {name!r}' if name else ''}",
                 expected="num_valid > 0",
-                got=int(count),
+                got=count.item() if isinstance(count, Tensor) else count,
                 fix=f"are all labels IGNORE_INDEX ({IGNORE_INDEX})? skip such a step on every rank",
             )
     return counts
@@ -243,7 +253,7 @@ def _checked_counts(counts: dict[str, Any]) -> dict[str, Any]:
 
 def _means(sums: Tensor | Named, counts: dict[str, Any]) -> list[Tensor]:
     """Return S_k / Σn of each loss, in the order of the counts."""
-    if isinstance(sums, Tensor) or sums.keys() != counts.keys():
+    if not isinstance(sums, Mapping) or sums.keys() != counts.keys():
         raise _differ_in_names(counts, sums)
     return [_mean(sums[name], count) for name, count in counts.items()]
 
@@ -262,12 +272,20 @@ def _mean(loss_sum: Tensor, count: Any) -> Tensor:
 
 
 def _differ_in_names(counts: Named, sums: Tensor | Named) -> InputError:
+    if not isinstance(sums, (Tensor, Mapping)):
+        return InputError(
+            "no loss to go back from", expected="a scalar tensor, or a dict of them", got=type(sums).__name__
+        )
     one, names = "(one loss)", [{"": None} if isinstance(x, Tensor) else x for x in (counts, sums)]
     expected, got = (sorted(name or one for name in x) for x in names)
     return InputError("losses and counts differ in their names", expected=expected, got=got)
 
 
 def _check_rows(tensors: list[Tensor]) -> None:
+    for tensor in tensors:
+        if not isinstance(tensor, Tensor) or not tensor.dim():
+            got = "a scalar" if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise InputError("the batch cannot be cut", expected="tensors with rows, not nested", got=got)
     rows = {len(tensor) for tensor in tensors}
     if len(rows) != 1 or rows == {0}:
         raise InputError("the batch cannot be cut", expected="equal, non-zero dim 0", got=sorted(rows))

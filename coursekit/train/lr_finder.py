@@ -69,7 +69,8 @@ def find_lr(
         num_steps: K, at least 2.
         smoothing: share of itself that the moving mean of the loss keeps, from 0 to below 1.
         divergence_factor: above 1. It assumes losses above 0, as cross-entropy and squared errors are.
-    Raises: InputError for numbers out of their range, or an optimizer whose learning rates are all 0.
+    Raises: InputError for numbers out of their range, an optimizer whose learning rates are all 0, or a
+        `train_step` that returns no loss.
     Source: Smith 2017, section 3.3 (https://arxiv.org/abs/1506.01186).
     """
     _check(min_lr, max_lr, num_steps, smoothing, divergence_factor)
@@ -81,12 +82,21 @@ def find_lr(
             lrs.append(min_lr * (max_lr / min_lr) ** (k / (num_steps - 1)))
             _set(optimizer, lrs[-1], ratios)
             loss = train_step()
-            losses.append(loss.item() if isinstance(loss, Tensor) else loss)  # waits: a trial run may
+            losses.append(_number(loss))
             smoothed.append(_next_mean(losses, smoothed, smoothing))
             if not smoothed[-1] <= divergence_factor * min(smoothed):  # NaN compares false: it ends here too
                 diverged = True
                 break
     return LRSweep(lrs, losses, smoothed, diverged, _steepest(lrs, smoothed))
+
+
+def _number(loss: Tensor | float) -> float:
+    if isinstance(loss, Tensor) and loss.numel() == 1:
+        return loss.item()  # waits for the device: a trial run may
+    if isinstance(loss, (int, float)):
+        return loss
+    got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+    raise InputError("train_step returned no loss", expected="a number, or a tensor of one", got=got)
 
 
 def _next_mean(losses: list[float], means: list[float], smoothing: float) -> float:

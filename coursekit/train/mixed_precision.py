@@ -33,8 +33,8 @@ def autocast(device: str | torch.device, compute_dtype: torch.dtype) -> torch.au
     Args:
         device: where the model is, as a name or `torch.device`.
         compute_dtype: `torch.bfloat16`, `torch.float16` (with a `LossScaler`), or `torch.float32`.
-    Raises: InputError for another dtype, or one that the device does not compute in. `torch.autocast` on a
-        CPU only warns then, and goes on in float32.
+    Raises: InputError for another dtype, one that the device does not compute in, or a GPU that is not there.
+        `torch.autocast` only warns then, and goes on in float32.
     Source: Micikevicius et al. 2018, Mixed Precision Training (https://arxiv.org/abs/1710.03740).
 
     >>> x = torch.ones(2, 2)
@@ -50,6 +50,8 @@ def autocast(device: str | torch.device, compute_dtype: torch.dtype) -> torch.au
             got=compute_dtype,
             fix="for float64 leave autocast away and call model.double()",
         )
+    if device_type == "cuda" and not torch.cuda.is_available():  # torch warns, and computes in float32
+        raise InputError("there is no GPU to compute on", expected="cpu", got=device)
     if compute_dtype == torch.bfloat16 and device_type == "cuda" and not torch.cuda.is_bf16_supported():
         raise InputError("this GPU has no bfloat16", fix="use torch.float16 with a LossScaler")
     return torch.autocast(device_type, dtype=compute_dtype, enabled=compute_dtype != torch.float32)

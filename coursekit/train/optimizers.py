@@ -55,13 +55,16 @@ def make_optimizer(
         lr: learning rate of groups that have none of their own.
         options: of the optimizer's class, such as `betas` or `weight_decay`.
     Raises: InputError for an unknown name, an option that this optimizer doesn't take, a value that it
-        refuses, no parameters, or Muon with a parameter that is no matrix.
+        refuses, no parameters, a model in their place, or Muon with a parameter that is no matrix.
 
     >>> make_optimizer("adamw", nn.Linear(2, 2).parameters(), lr=1e-3, betas=(0.9, 0.95)).defaults["betas"]
     (0.9, 0.95)
     """
     if name not in OPTIMIZERS:
         raise InputError("no optimizer of this name", expected=" or ".join(OPTIMIZERS), got=repr(name))
+    if isinstance(param_groups, nn.Module):
+        fix = "give model.parameters(), or parameter_groups(model, weight_decay=...)"
+        raise InputError("a model is no list of parameters", got=type(param_groups).__name__, fix=fix)
     kind = OPTIMIZERS[name]
     takes = [option for option in inspect.signature(kind).parameters if option not in ("params", "lr")]
     if unknown := sorted(set(options) - set(takes)):

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from coursekit.errors import InputError
 
@@ -154,6 +154,12 @@ class EarlyStopping:
 def _sum(parameters: Iterable[Tensor], weight: float, measure: Callable[[Tensor], Tensor]) -> Tensor:
     if not weight >= 0:
         raise InputError("a penalty rewards nothing", expected="weight >= 0", got=weight)
+    if isinstance(parameters, nn.Module):
+        raise InputError(
+            "a model is no list of parameters",
+            got=type(parameters).__name__,
+            fix="give model.parameters(), or parameter_groups(...)[0]['params']",
+        )
     parts = [measure(parameter) for parameter in parameters]
     if not parts:
         raise InputError("nothing to penalize", expected="at least one parameter", got=0)

@@ -173,6 +173,9 @@ class WarmupStableDecay:
     def __post_init__(self) -> None:
         if self.decay_steps < 1:
             raise InputError("the decay has no steps", expected="decay_steps >= 1", got=self.decay_steps)
+        if self.decay_steps > self.total_steps:
+            expected = f"decay_steps <= total_steps = {self.total_steps}"
+            raise InputError("the decay is longer than the run", expected=expected, got=self.decay_steps)
         if self.shape not in ("linear", "1-sqrt"):
             raise InputError("no such shape", expected="'linear' or '1-sqrt'", got=repr(self.shape))
         _check_steps(warmup_steps=self.warmup_steps, total_steps=self.total_steps - self.decay_steps + 1)
@@ -239,6 +242,8 @@ def _share(step: int, first: int, last: int) -> float:
 def _check_steps(*, warmup_steps: int, total_steps: int | None = None) -> None:
     if warmup_steps < 0:
         raise InputError("warm-up takes no time back", expected="warmup_steps >= 0", got=warmup_steps)
+    if total_steps is not None and total_steps < 1:
+        raise InputError("a run without steps", expected="total_steps >= 1", got=total_steps)
     if total_steps is not None and not warmup_steps < total_steps:
         raise InputError(
             "no step is left after warm-up", expected=f"warmup_steps < {total_steps}", got=warmup_steps

@@ -50,7 +50,8 @@ def average_weights(model: nn.Module, *, decay: float = 0.999) -> AveragedModel:
     Args:
         model: not yet wrapped (DDP's `module`), since it is copied whole.
         decay: d, from 0 to below 1: the average reaches back about 1/(1 − d) steps.
-    Raises: InputError if `decay` is out of range.
+    Raises: InputError if `decay` is out of range, or weights have 16 bits: (1 − d) of the way to the model
+        is mostly less than half the gap between two such numbers, and the average would stand still.
     Source: Polyak and Juditsky 1992 (https://doi.org/10.1137/0330046); Izmailov et al. 2018
         (https://arxiv.org/abs/1803.05407).
 
@@ -62,6 +63,14 @@ def average_weights(model: nn.Module, *, decay: float = 0.999) -> AveragedModel:
     """
     if not 0 <= decay < 1:
         raise InputError("no moving average keeps this share", expected="0 <= decay < 1", got=decay)
+    for name, parameter in model.named_parameters():
+        if parameter.is_floating_point() and parameter.element_size() < 4:
+            raise InputError(
+                "an average in so few bits stands still",
+                expected="parameters of 32 bits or more",
+                got=f"{name} in {parameter.dtype}",
+                fix="keep the weights in float32 and compute in 16 bits with autocast",
+            )
     return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
 
 

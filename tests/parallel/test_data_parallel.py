@@ -271,6 +271,8 @@ def test_a_batch_without_one_length_is_an_error(batch):
 def test_a_rank_outside_the_group_is_an_error(dp_rank, dp_size):
     with pytest.raises(InputError):
         shard_indices(4, dp_rank=dp_rank, dp_size=dp_size)
+    with pytest.raises(InputError):
+        shard_batch(torch.arange(4), dp_rank=dp_rank, dp_size=dp_size)
 
 
 @pytest.mark.parametrize(

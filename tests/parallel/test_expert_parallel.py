@@ -19,6 +19,7 @@ from coursekit.models import GPT, GPTConfig, MoE, load_balancing_loss, record_ro
 from coursekit.parallel import (
     RankError,
     average_gradients,
+    average_gradients_bucketed,
     average_gradients_with_experts,
     count_communication,
     launch,
@@ -314,6 +315,18 @@ def average_in_wrong_groups():
 def test_a_forgotten_replica_is_an_error_that_says_which_groups_fit():
     with pytest.raises(RankError, match="1 replicas of 2 ranks that share experts, together, got"):
         launch(average_in_wrong_groups, 4, echo=False)
+
+
+def average_experts_as_if_they_were_copies(average):
+    layer = layer_of()
+    spread_experts(layer)
+    average(layer)
+
+
+@pytest.mark.parametrize("average", [average_gradients, average_gradients_bucketed])
+def test_averaging_different_experts_is_an_error_that_names_the_right_call(average):
+    with pytest.raises(RankError, match="for experts use average_gradients_with_experts"):
+        launch(average_experts_as_if_they_were_copies, 2, average, echo=False)
 
 
 def spread_over_several_axes():

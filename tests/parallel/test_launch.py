@@ -313,6 +313,18 @@ def test_a_wrong_world_size_is_an_error(world_size):
         launch(dist.get_rank, world_size)
 
 
+@pytest.mark.parametrize("timeout_seconds", [0, -1, float("nan")])
+def test_no_time_to_run_in_is_an_error(timeout_seconds):
+    with pytest.raises(InputError, match="timeout_seconds > 0, or None, got"):
+        launch(dist.get_rank, 2, timeout_seconds=timeout_seconds)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() > 1, reason="two GPUs")
+def test_nccl_without_a_gpu_for_each_rank_is_told_what_would_do():
+    with pytest.raises(RankError, match=r'nccl needs a GPU a rank: .*; use backend="gloo", or fewer ranks'):
+        launch(dist.get_rank, 2, backend="nccl")
+
+
 def test_something_that_is_no_function_is_an_error():
     with pytest.raises(InputError, match="nothing to run"):
         launch("work", 2)

@@ -257,6 +257,7 @@ WRONG = [
     ({"rows": 0}, "as 4 is, got 0 and 0"),
     ({"rows_after": 4}, "the inputs changed"),
     ({"num_valid": 0}, "num_valid > 0"),
+    ({"num_valid": torch.tensor(0)}, "num_valid > 0, got 0"),
     ({"name": "dualpipe"}, "unknown schedule: expected gpipe, 1f1b"),
     ({"num_stages": 4}, "the stages do not fit 'gpipe': expected one stage a rank, 2, got 4"),
     ({"name": "zbv"}, "the stages do not fit 'zbv': expected two stages a rank, 4, got 2"),

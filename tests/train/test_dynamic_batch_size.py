@@ -233,6 +233,39 @@ def test_nothing_of_the_failed_attempt_is_alive_in_the_next_one():
     assert attempts.gone
 
 
+class Graph:
+    """Stands for what an attempt returns and what that keeps alive."""
+
+
+def returning_graphs(fits):
+    """Return a function of a size that returns an object if it fits, and asserts that none is alive."""
+    graphs = []
+
+    def attempt(size):
+        assert not [graph for graph in graphs if graph() is not None]
+        if not fits(size):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        graph = Graph()
+        graphs.append(weakref.ref(graph))
+        return graph
+
+    return attempt
+
+
+def test_a_rank_that_had_enough_lets_its_result_go_before_it_repeats(monkeypatch):
+    sizes, others = DynamicBatchSize(tiny_net(), micro_batch_size=8), iter([True, True, False])
+    monkeypatch.setattr(sizes, "_any_rank", lambda ran_out: next(others))
+    with pytest.warns(UserWarning, match="Another rank ran out of memory"):
+        assert isinstance(sizes.run(returning_graphs(lambda size: True)), Graph)
+    assert sizes.micro_batch_size == 2
+
+
+def test_a_trial_that_fitted_is_let_go_before_the_next_one():
+    assert (
+        find_micro_batch_size(returning_graphs(lambda size: size <= 11), max_size=64).micro_batch_size == 11
+    )
+
+
 def test_control_repeated_within_except_the_failed_attempt_is_alive():
     attempts = Attempts()
     try:
@@ -273,3 +306,7 @@ def test_sizes_below_one_are_errors():
         DynamicBatchSize(tiny_net(), micro_batch_size=0)
     with pytest.raises(InputError, match="max_size >= 1, got 0"):
         find_micro_batch_size(lambda size: None, max_size=0)
+    with pytest.raises(InputError, match="a whole micro_batch_size >= 1, got 4"):
+        DynamicBatchSize(tiny_net(), micro_batch_size=4.5)
+    with pytest.raises(InputError, match="a whole max_size >= 1, got 8"):
+        find_micro_batch_size(lambda size: None, max_size=8.5)

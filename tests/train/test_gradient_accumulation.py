@@ -213,6 +213,29 @@ def test_a_loss_that_is_not_summed_is_an_error():
         accumulate_gradients(lambda x: tiny_model()(x), [batch_of([3])[0]], num_valid=1)
 
 
+@pytest.mark.parametrize("loss", [3.0, None, (torch.ones(()), 3)])
+@pytest.mark.parametrize("num_valid", [1, {"token": 1}])
+def test_what_is_no_loss_is_named(loss, num_valid):
+    with pytest.raises(InputError, match=rf"no loss to go back from: .* got {type(loss).__name__}"):
+        accumulate_gradients(lambda _: loss, [0], num_valid=num_valid)
+
+
+@pytest.mark.parametrize("num_valid", [None, "6", torch.tensor([2, 4]), {"token": None}])
+def test_what_is_no_count_is_named(num_valid):
+    with pytest.raises(InputError, match="no count of items: expected a number, or a tensor of one"):
+        accumulate_gradients(loss_sum_of(tiny_model()), [batch_of([3])], num_valid=num_valid)
+
+
+def test_a_count_that_is_not_a_number_is_an_error_as_zero_is():
+    with pytest.raises(InputError, match="num_valid > 0, got nan"):
+        accumulate_gradients(loss_sum_of(tiny_model()), [batch_of([3])], num_valid=float("nan"))
+
+
+def test_no_ranks_are_an_error_and_not_gradients_of_zero():
+    with pytest.raises(InputError, match="dp_size >= 1, got 0"):
+        accumulate_gradients(loss_sum_of(tiny_model()), [batch_of([3])], num_valid=3, dp_size=0)
+
+
 def test_names_of_losses_and_counts_must_agree():
     with pytest.raises(InputError, match=r"expected \['token'\], got \['\(one loss\)'\]"):
         accumulate_gradients(loss_sum_of(tiny_model()), [batch_of([3])], num_valid={"token": 3})
@@ -259,6 +282,11 @@ def test_a_split_keeps_the_kind_of_batch():
     ("batch", "size", "message"),
     [
         (torch.arange(3), 0, "micro_batch_size >= 1, got 0"),
+        (torch.arange(3), 1.5, "whole micro_batch_size >= 1, got 1.5"),
+        ("abc", 2, "not a batch: expected tensors in a tuple, list or dict, got str"),
+        ({"x": torch.arange(3), "name": "abc"}, 2, "not nested, got str"),
+        ((torch.arange(3), {"y": torch.arange(3)}), 2, "not nested, got dict"),
+        (torch.tensor(3.0), 2, "got a scalar"),
         (torch.arange(0), 2, r"equal, non-zero dim 0, got \[0\]"),
         ((torch.arange(3), torch.arange(2)), 2, r"got \[2, 3\]"),
     ],

@@ -256,3 +256,12 @@ def test_learning_rates_of_zero_have_no_ratio():
     weight = nn.Parameter(torch.zeros(1))
     with pytest.raises(InputError, match="an lr above 0"):
         find_lr(nn.ParameterList([weight]), torch.optim.SGD([weight], lr=0.0), train_step=lambda: 1.0)
+
+
+@pytest.mark.parametrize(("loss", "got"), [(None, "NoneType"), (torch.ones(3), r"a tensor of shape \(3,\)")])
+def test_a_step_that_returns_no_loss_is_told_so_and_leaves_no_trace(loss, got):
+    weight = nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([weight], lr=0.5)
+    with pytest.raises(InputError, match=f"train_step returned no loss: .* got {got}"):
+        find_lr(nn.ParameterList([weight]), optimizer, train_step=lambda: loss)
+    assert optimizer.param_groups[0]["lr"] == 0.5

@@ -238,6 +238,14 @@ def test_another_dtype_is_an_error_and_not_silently_float32(dtype):
         autocast("cpu", dtype)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_an_error_and_not_silently_float32():
+    with pytest.raises(InputError, match="there is no GPU to compute on: expected cpu, got cuda"):
+        autocast("cuda", torch.float16)
+    with pytest.warns(UserWarning, match="Disabling autocast"):  # what torch does
+        assert not torch.autocast("cuda", torch.float16)._enabled
+
+
 @pytest.mark.gpu
 @needs_cuda
 def test_softmax_and_layer_norm_stay_in_float32_on_cuda():

@@ -127,6 +127,8 @@ def test_an_optimizer_of_nothing_is_an_error():
         parameter_groups(nn.Linear(2, 2).requires_grad_(False), weight_decay=0.1)
     with pytest.raises(InputError, match="weight_decay >= 0"):
         parameter_groups(nn.Linear(2, 2), weight_decay=-0.1)
+    with pytest.raises(InputError, match=r"got Linear; give model\.parameters\(\), or parameter_groups"):
+        make_optimizer("adamw", nn.Linear(2, 2), lr=0.1)
 
 
 def test_muon_refuses_what_is_no_matrix_and_says_what_to_do():

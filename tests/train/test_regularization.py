@@ -84,6 +84,8 @@ def test_a_penalty_on_nothing_or_with_a_negative_weight_is_an_error(penalty):
         penalty([], 0.1)
     with pytest.raises(InputError, match="weight >= 0"):
         penalty([torch.ones(1)], -0.1)
+    with pytest.raises(InputError, match=r"got Linear; give model\.parameters\(\)"):
+        penalty(torch.nn.Linear(2, 2), 0.1)
 
 
 @given(st.integers(1, 8), st.integers(2, 6), st.floats(0, 1), st.data())

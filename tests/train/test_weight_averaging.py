@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from coursekit.errors import InputError
 from coursekit.train import average_weights, make_optimizer, update_average_naive, use_average
@@ -135,3 +136,17 @@ def test_an_average_of_nothing_or_of_another_model_is_an_error():
 def test_a_decay_out_of_range_is_an_error(decay):
     with pytest.raises(InputError, match="0 <= decay < 1"):
         average_weights(small_model(), decay=decay)
+
+
+def test_an_average_in_16_bits_is_refused_since_it_would_stand_still():
+    model = small_model().bfloat16()
+    with pytest.raises(InputError, match=r"got 0\.weight in torch\.bfloat16; keep the weights in float32"):
+        average_weights(model, decay=DECAY)
+    # What torch's own average does: the model moves by a tenth each step, the average not at all.
+    average = AveragedModel(nn.Linear(1, 1).bfloat16(), multi_avg_fn=get_ema_multi_avg_fn(0.999))
+    moving = nn.Linear(1, 1).bfloat16()
+    nn.init.ones_(moving.weight)
+    for _ in range(100):
+        average.update_parameters(moving)
+        nn.init.constant_(moving.weight, 1.5)
+    assert average.module.weight.item() == 1.0
