@@ -80,9 +80,7 @@ def read_gradesheet(
     """
     known = {assignment.name: assignment.max_score for assignment in gradebook.assignments}
     people = {
-        person.id: Student(
-            person.id, *(value or "" for value in (person.first_name, person.last_name, person.email))
-        )
+        person.id: Student(person.id, *(shielded(value or "") for value in _names(person)))
         for person in gradebook.students
     }
     _require(assignments, known, "exercise")
@@ -103,8 +101,7 @@ def csv_rows(sheet: Gradesheet) -> Rows:
     rows = [list(CSV_COLUMNS)]
     for name, points in sheet.assignments.items():
         for student in sheet.students:
-            names = (student.last_name, student.first_name, student.email)
-            who = [name, student.id, *map(shielded, names)]
+            who = [name, student.id, student.last_name, student.first_name, student.email]
             rows.append(who + _csv_grade(sheet.grades.get((student.id, name)), points))
     return rows
 
@@ -112,10 +109,10 @@ def csv_rows(sheet: Gradesheet) -> Rows:
 def shielded(text: str) -> str:
     """Return text that a spreadsheet takes for text, not for a formula: people choose their own names.
 
-    >>> shielded("=1+1"), shielded("O'Hara")
-    ("'=1+1", "O'Hara")
+    >>> shielded("=1+1"), shielded("O'Hara"), shielded("-")
+    ("'=1+1", "O'Hara", '-')
     """
-    return f"'{text}" if text[:1] in tuple("=+-@\t\r") else text
+    return f"'{text}" if text[:1] in tuple("=+-@\t\r") and len(text) > 1 else text
 
 
 def canvas_rows(sheet: Gradesheet) -> Rows:
@@ -150,6 +147,10 @@ def moodle_rows(sheet: Gradesheet) -> Rows:
         if set(points) != {"-"}:
             rows.append([student.first_name, student.last_name, student.id, student.email, *points])
     return rows
+
+
+def _names(person: Any) -> tuple[str | None, ...]:
+    return person.first_name, person.last_name, person.email
 
 
 def _grades(gradebook: Any, course: Course, assignment: str) -> dict[str, Grade]:

@@ -42,7 +42,7 @@ class Policy:
     shm_bytes: int = 512 * _MIB
     open_files: int = 1024
     sockets: int = 2048
-    sessions: int = 16
+    sessions: int = 8
     preload: tuple[str, ...] = ("numpy", "torch", "torch._dynamo")
 
     def __post_init__(self) -> None:

@@ -54,19 +54,23 @@ BY_PATH: dict[str, tuple[int | None, int | None]] = {
     "connect": (42, 203),
     "inotify_init": (253, None), "inotify_init1": (294, 26), "fanotify_init": (300, 262),
 }  # fmt: skip
-# What Landlock does not look at: permissions, owners and attributes of files.
+# What Landlock does not look at: permissions, owners, attributes and times of files.
 PERMISSIONS: dict[str, tuple[int | None, int | None]] = {
     "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452),
     "chown": (92, None), "fchown": (93, 55), "lchown": (94, None), "fchownat": (260, 54),
     "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7), "setxattrat": (463, 463),
     "removexattr": (197, 14), "lremovexattr": (198, 15), "fremovexattr": (199, 16),
     "removexattrat": (466, 466),
+    "utime": (132, None), "utimes": (235, None), "futimesat": (261, None), "utimensat": (280, 88),
 }  # fmt: skip
 _SPECIAL = {"clone": (56, 220), "clone3": (435, 435), "socket": (41, 198), "ioctl": (16, 29)}
+_SPECIAL |= {"fcntl": (72, 25)}
 _SPECIAL |= {"socketpair": (53, 199), "setpriority": (141, 140), "prlimit64": (302, 261)}
 _MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column of the tables, AUDIT_ARCH
 _NEW_NAMESPACES = 0x7E020000 | 0x00000080  # every CLONE_NEW flag: a namespace would bring capabilities back
 _TERMINAL_INPUT = (0x5412, 0x541C)  # TIOCSTI and TIOCLINUX type into the terminal of whoever started us
+# A lease on a library makes others wait who open it; F_NOTIFY tells of what others make in a folder.
+_LEASE, _NOTIFY = 1024, 1026
 UNIX, INTERNET, INTERNET_6, NETLINK = 1, 2, 10, 16
 _STREAM, _SOCKET_KIND = 1, 0xF
 
@@ -134,6 +138,8 @@ def _program(*, internet: bool, own_files: bool) -> list[Line]:
     # Its flags lie in memory, where a filter cannot look; the C library then falls back to clone.
     lines += _refuse(_EQUAL, special["clone3"], errno.ENOSYS)
     lines += _when(special["clone"], _FIRST, _refuse(_ANY_BIT, _NEW_NAMESPACES, errno.EPERM))
+    file_commands = [line for command in (_LEASE, _NOTIFY) for line in _refuse(_EQUAL, command, errno.EPERM)]
+    lines += _when(special["fcntl"], _SECOND, file_commands)
     commands = [line for command in _TERMINAL_INPUT for line in _refuse(_EQUAL, command, errno.EPERM)]
     lines += _when(special["ioctl"], _SECOND, commands)
     # EOPNOTSUPP: the only refusal for which ZeroMQ, looking for network devices, does not abort its process.

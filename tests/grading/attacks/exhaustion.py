@@ -255,14 +255,16 @@ for _ in range(6):
             fill()
         finally:
             os._exit(0)
-time.sleep(1.5)
-os.set_blocking(reading, False)
-print("TOOK", sum(map(int, os.read(reading, 1000).split())))
+os.close(writing)
+said = b""
+while said.count(b" ") < 6 and (more := os.read(reading, 1000)):
+    said += more
+print("TOOK", sum(map(int, said.split())))
 """
     }
 
 
-@attack("resources", allowed=20)
+@attack("resources", allowed=8)
 def sessions():
     """Start processes in sessions of their own: each session has the same share of a processor."""
     return {

@@ -148,3 +148,31 @@ except OSError:
     pass
 print("TOOK", int(os.getpriority(os.PRIO_PROCESS, parent) != before))
 """)
+
+
+@attack("resources", allowed=0)
+def lease_on_a_library():
+    """Take a lease on a file of a library: whoever opens it then has to wait."""
+    return writes("""
+import fcntl
+import os
+with open(os.path.join(os.path.dirname(np.__file__), "py.typed")) as file:
+    try:
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        print("TOOK", 1)
+    except OSError:
+        print("TOOK", 0)
+""")
+
+
+@attack("resources", allowed=0)
+def times_of_the_configuration():
+    """Set the time at which a file of the course was changed, by which others judge it."""
+    return writes("""
+import os
+try:
+    os.utime("COURSE_ROOT/nbgrader_config.py", (1, 1))
+    print("TOOK", int(os.stat("COURSE_ROOT/nbgrader_config.py").st_mtime == 1))
+except OSError:
+    print("TOOK", 0)
+""")

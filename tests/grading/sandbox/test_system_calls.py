@@ -120,3 +120,10 @@ def test_where_the_sockets_of_others_are_is_not_told(attempt):
     own = "open('/proc/self/status').read()\nlen(open('/proc/self/maps').read())"
     states, outputs = attempt.run(own, {"landlock"})
     assert states == ("ok",), outputs
+
+
+def test_no_lease_on_a_library_makes_others_wait(attempt):
+    if attempt.refused("system_calls"):
+        return
+    code = "import fcntl\nwith open(fcntl.__file__ if hasattr(fcntl, '__file__') else '/bin/true') as file:\n"
+    attempt.fails_with("system_calls", code=f"{code}    fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)")
