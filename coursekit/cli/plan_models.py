@@ -114,7 +114,8 @@ def model_by_file(path: Path) -> tuple[Any, Any]:
         raise InputError(f"{path.name} is not a whole shape", expected=", ".join(missing), got="none of them")
     shape = {ours: values[theirs] for ours, theirs in _SHAPE_NAMES.items()}
     given = {ours: values[theirs] for ours, theirs in experts.items() if values.get(theirs) is not None}
-    return GPTConfig(**shape, **_LLAMA), ExpertLayers(**given)
+    tied = {"tie_embeddings": bool(values.get("tie_word_embeddings"))}
+    return GPTConfig(**{**_LLAMA, **tied, **shape}), ExpertLayers(**given)
 
 
 def _check_counts(values: dict[str, Any], name: str) -> None:

@@ -203,15 +203,18 @@ def answer_as_text(answer: Answer, *, top: int, width: int | None = None) -> str
 
 
 def _of_the_model(answer: Answer) -> str:
+    from coursekit.plan import recipe
+
     flops = answer.flops_per_token.total
     active = ""
     if answer.experts:
         active = f" ({format_count(answer.active_parameters)} of them for a token)"
     asked = answer.asked_batch_tokens or answer.batch_tokens
     instead = f", for the {asked:,} asked for," if asked != answer.batch_tokens else ""
+    copies = f"{answer.recipe} ({recipe(answer.recipe).bytes_per_param:g} bytes a parameter)"
     return (
-        f"{format_count(answer.parameters.total)} parameters{active}, {flops:.3g} FLOPs a token, "
-        f"{answer.recipe}, steps of {format_count(answer.batch_tokens)} tokens{instead} in "
+        f"{format_count(answer.parameters.total)} parameters{active}, {flops:.3g} FLOPs a token, {copies}, "
+        f"steps of {format_count(answer.batch_tokens)} tokens{instead} in "
         f"{_of(answer.batch_tokens // answer.seq_len, 'sequence')} of {answer.seq_len:,}"
     )
 

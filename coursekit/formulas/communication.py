@@ -16,7 +16,7 @@ def ring_all_reduce(payload_bytes: float, num_ranks: int) -> float:
 
     Source: Patarasuk and Yuan 2009 (https://doi.org/10.1016/j.jpdc.2008.09.002).
     """
-    return 2 * (num_ranks - 1) / num_ranks * payload_bytes
+    return 2 * ring_pass(payload_bytes, num_ranks)
 
 
 def ring_pass(payload_bytes: float, num_ranks: int) -> float:

@@ -12,7 +12,7 @@ def bubble_over_ideal(num_ranks: int, num_micro_batches: int, stages_per_rank: i
 
 
 def bubble_over_step(num_ranks: int, num_micro_batches: int, stages_per_rank: int) -> float:
-    """Return idle over all time, (p - 1) / (v m + p - 1)."""
+    """Return idle over all time, (p - 1) / (v m + p - 1), from the same source's idle over busy time."""
     return (num_ranks - 1) / (stages_per_rank * num_micro_batches + num_ranks - 1)
 
 

@@ -104,6 +104,8 @@ def share_of_stage(
 ) -> float:
     """Return one rank's part of a quantity of the whole model: its stage's layers, and on the last the head.
 
+    Layers are taken to be alike; of a model with some dense layers and some with experts, in the mean.
+
     Where:
         of_layers: of all layers together.
         layers: of the stage.

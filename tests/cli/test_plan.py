@@ -158,6 +158,9 @@ def test_a_mixture_by_numbers_or_by_file_equals_the_named_one(tmp_path):
     names |= {"num_local_experts": 8, "num_experts_per_tok": 2, "model_type": "mixtral"}
     file.write_text(json.dumps(names))
     assert answer("--config", str(file), "--devices", "8") == named
+    file.write_text(json.dumps({**names, "tie_word_embeddings": True}))
+    tied = answer("--config", str(file), "--devices", "8")["model"]["parameters"]
+    assert named["model"]["parameters"]["total"] - tied["total"] == 32_000 * 4096
 
 
 def test_deepseek_v3s_own_file_is_read(tmp_path):
