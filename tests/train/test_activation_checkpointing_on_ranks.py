@@ -58,10 +58,11 @@ def step_on_rank(options, first):
     return torch.cat([p.grad.flatten() for p in model.parameters()])
 
 
+@pytest.mark.parametrize("world_size", [2, pytest.param(4, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("first", "options"), [("checkpoint", {}), ("ddp", {"save_ops": MATMUL_OPS})])
-def test_under_ddp_with_accumulation_the_gradient_is_that_of_one_process(first, options):
+def test_under_ddp_with_accumulation_the_gradient_is_that_of_one_process(first, options, world_size):
     expected = one_process()
-    for gradient in launch(step_on_rank, 2, options, first):
+    for gradient in launch(step_on_rank, world_size, options, first):
         torch.testing.assert_close(gradient, expected, rtol=1e-12, atol=1e-15)
 
 
@@ -89,9 +90,10 @@ def fsdp_step_on_rank(first):
     return gradient, dtypes["aten.addmm"].total()
 
 
+@pytest.mark.parametrize("world_size", [2, pytest.param(4, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("first", ["checkpoint", "fsdp"])
-def test_under_fsdp_the_gradient_is_that_of_one_process_and_layers_are_recomputed(first):
+def test_under_fsdp_the_gradient_is_that_of_one_process_and_layers_are_recomputed(first, world_size):
     expected = one_process()
-    for gradient, num_forward_products in launch(fsdp_step_on_rank, 2, first):
+    for gradient, num_forward_products in launch(fsdp_step_on_rank, world_size, first):
         torch.testing.assert_close(gradient, expected, rtol=1e-12, atol=1e-15)
         assert num_forward_products == 3 * N_LAYERS

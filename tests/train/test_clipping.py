@@ -137,10 +137,11 @@ def clipped_under_fsdp(part_sharded):
     return norm, clipped
 
 
+@pytest.mark.parametrize("world_size", [2, pytest.param(4, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("part_sharded", [False, True])
-def test_under_fsdp_the_norm_is_of_the_whole_model(part_sharded):
+def test_under_fsdp_the_norm_is_of_the_whole_model(part_sharded, world_size):
     norm, expected = clipped_by_numpy(gradients(model_with_gradients()), 0.1)
-    for rank_norm, clipped in launch(clipped_under_fsdp, 2, part_sharded, timeout_seconds=120):
+    for rank_norm, clipped in launch(clipped_under_fsdp, world_size, part_sharded, timeout_seconds=120):
         assert rank_norm.item() == pytest.approx(norm, rel=1e-12)
         torch.testing.assert_close(clipped, expected, **EXACT)
 

@@ -90,10 +90,12 @@ def one_process(rows_per_rank):
 UNEQUAL = [rows([6, 1, 3, 2], seed=1), rows([1, 2, 1, 5], seed=2)]
 
 
+@pytest.mark.parametrize("world_size", [2, pytest.param(4, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("wrapping", ["ddp", "fsdp2"])
-def test_two_ranks_with_unequal_counts_equal_one_process_and_reduce_once(wrapping):
-    expected, expected_loss = one_process(UNEQUAL)
-    results = launch(step_on_ranks, 2, wrapping, UNEQUAL, 1, timeout_seconds=120)
+def test_ranks_with_unequal_counts_equal_one_process_and_reduce_once(wrapping, world_size):
+    rows_per_rank = [*UNEQUAL, rows([0, 6, 4, 1], seed=3), rows([2, 2, 0, 3], seed=4)][:world_size]
+    expected, expected_loss = one_process(rows_per_rank)
+    results = launch(step_on_ranks, world_size, wrapping, rows_per_rank, 1, timeout_seconds=120)
     for gradient, reductions, _ in results:
         torch.testing.assert_close(gradient, expected, rtol=1e-12, atol=1e-14)
         assert reductions == 1
