@@ -49,9 +49,11 @@ class Keeper:
         try:
             self._watch()
         finally:
-            self._kill_all()
-            self._tell({"exit": -signal.SIGKILL if self.status is None else self.status})
-            os._exit(0)
+            try:
+                self._kill_all()
+                self._tell({"exit": -signal.SIGKILL if self.status is None else self.status})
+            finally:
+                os._exit(0)  # whatever happened: beyond here lies the template's own loop
 
     def _watch(self) -> None:
         reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else os.pipe()
@@ -164,13 +166,14 @@ def descendants(pid: int) -> list[int]:
         with contextlib.suppress(psutil.Error):
             return [child.pid for child in psutil.Process(pid).children(recursive=True)]
         return []
-    found: list[int] = []
-    with contextlib.suppress(OSError):
-        for task in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{task}/children") as file:
-                for child in map(int, file.read().split()):
-                    found += [child, *descendants(child)]
-    return found
+    # Not by recursion: each process may have forked the next, deeper than Python goes.
+    found = [pid]
+    for parent in found:
+        with contextlib.suppress(OSError):
+            for task in os.listdir(f"/proc/{parent}/task"):
+                with open(f"/proc/{parent}/task/{task}/children") as file:
+                    found += map(int, file.read().split())
+    return found[1:]
 
 
 class Usage(NamedTuple):

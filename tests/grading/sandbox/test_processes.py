@@ -1,6 +1,8 @@
 """Processes: a kernel sees and signals its own, and none of them outlives it."""
 
+import inspect
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -8,6 +10,7 @@ import time
 import psutil
 import pytest
 
+from coursekit.grading.sandbox.keeper import descendants
 from coursekit.grading.sandbox.policy import Policy
 
 from .conftest import run_inside
@@ -69,6 +72,24 @@ def test_under_a_stock_kernel_the_daemon_stays(code_notebook):
         process.kill()
     assert states == ("ok",)
     assert len(left) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="psutil looks for them there")
+def test_processes_that_each_forked_the_next_are_all_found():
+    code = "import os, time\nfor depth in range(60):\n    if os.fork(): time.sleep(30)\ntime.sleep(30)"
+    first = subprocess.Popen([sys.executable, "-S", "-c", code], start_new_session=True)
+    limit, depth = sys.getrecursionlimit(), len(inspect.stack(0))
+    try:
+        end = time.monotonic() + 20
+        while len(found := descendants(first.pid)) < 60 and time.monotonic() < end:
+            time.sleep(0.05)
+        sys.setrecursionlimit(depth + 40)
+        found = descendants(first.pid)
+    finally:
+        sys.setrecursionlimit(limit)
+        os.killpg(first.pid, signal.SIGKILL)
+        first.wait()
+    assert len(set(found)) == 60
 
 
 def test_killing_everything_kills_nothing_outside(attempt, victim):
