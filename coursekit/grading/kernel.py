@@ -95,7 +95,7 @@ class BoundedClient(NotebookClient):
         super().__init__(nb, **options)
         self.limits = limits
         self._kept: dict[int, list[int]] = {}
-        self._kept_in_all = 0
+        self._kept_in_all = self._run_cells = 0
         self._timed_out = False
 
     async def run_cell(self, cell: Any, index: int) -> CellState:
@@ -114,7 +114,8 @@ class BoundedClient(NotebookClient):
             cell.outputs.append(_error("DeadKernelError", f"no message of a kernel: {str(error)[:200]}"))
             return "died"
         finally:
-            cell.execution_count = _count(cell.execution_count)
+            # Not the kernel's own: a hidden test may have told it what to show as a number.
+            cell.execution_count = self._run_cells = self._run_cells + 1
         _join_streams(cell)
         if self._timed_out:
             cell.outputs.append(_error(TIMEOUT_NAME, f"stopped after {self.timeout} seconds"))

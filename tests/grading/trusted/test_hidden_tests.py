@@ -81,3 +81,16 @@ def test_a_visible_test_in_which_the_kernel_dies_costs_no_hidden_one(check):
     cells = (("solution", f"{SPY}\n{dies}"), LATER, HIDDEN, VISIBLE)
     done = check(*cells, hidden_tests=frozenset({"test_3"}))
     assert done.scores == {"test_2": 0, "test_3": 2, "test_4": 0}
+
+
+def test_the_number_of_a_cell_is_the_graders_and_tells_nothing(check):
+    forged = """
+hook = get_ipython().displayhook
+content = {"code": "", "execution_count": seen[-1]}
+hook.session.send(hook.pub_socket, "execute_input", content, parent=hook.parent_header)
+def other(): return 1
+"""
+    cells = (("solution", SPY), VISIBLE, HIDDEN, ("solution", forged), LATER)
+    done = check(*cells, hidden_tests=frozenset({"test_3"}))
+    assert done.scores == {"test_2": 2, "test_3": 2, "test_5": 2}
+    assert [cell["execution_count"] for cell in done.cells] == [1, 2, 3, 4, 3, 6]
