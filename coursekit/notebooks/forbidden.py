@@ -97,7 +97,8 @@ def parse_cell(source: str) -> ast.Module | None:
     try:
         with _PARSING:
             return ast.parse(blanked)
-    except (SyntaxError, ValueError):
+    # The last two: nested deeper than Python can go, here as where the cell is run.
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 
 
@@ -156,12 +157,11 @@ def _reached_names(tree: ast.Module, aliases: dict[str, str]) -> list[tuple[str,
 
 def _dotted(node: ast.AST) -> str:
     """Return "a.b.c" for such an expression, "" for another."""
-    if isinstance(node, ast.Name):
-        return node.id
-    if isinstance(node, ast.Attribute):
-        left = _dotted(node.value)
-        return f"{left}.{node.attr}" if left else ""
-    return ""
+    names: list[str] = []
+    while isinstance(node, ast.Attribute):
+        names.append(node.attr)
+        node = node.value
+    return ".".join([node.id, *reversed(names)]) if isinstance(node, ast.Name) else ""
 
 
 def _raising(source: str, message: str) -> str:

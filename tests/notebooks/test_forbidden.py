@@ -121,3 +121,21 @@ def test_a_cell_of_nothing_is_parsed_in_no_time(source):
     start = time.monotonic()
     parse_cell(source + "%")
     assert time.monotonic() - start < 5
+
+
+DEEP = [
+    "x = " + "+".join("1" * 40_000),
+    "x = " + "-" * 90_000 + "1",
+    "x = x" + "()" * 30_000,
+    "x = " + "(" * 5000,
+]
+
+
+@pytest.mark.parametrize("source", DEEP)
+def test_a_cell_nested_deeper_than_python_goes_is_no_code(source):
+    assert find_forbidden(notebook(solution(source))) == []
+
+
+def test_a_name_with_thousands_of_dots_is_read():
+    found = find_forbidden(notebook(solution("import torch\ntorch.optim" + ".a" * 2500)))
+    assert [finding.name for finding in found] == ["torch.optim"]
