@@ -23,7 +23,7 @@ TEMPLATES = Path(__file__).with_name("templates")
 # A formula is converted by recursion; nobody writes one this long.
 MAX_FORMULA_CHARACTERS = 2000
 # Markdown is parsed by searches that can take the square of its length; an essay is shorter.
-MAX_MARKDOWN_CHARACTERS = 20_000
+MAX_MARKDOWN_CHARACTERS = 10_000
 MAX_KEPT_CELLS, MAX_CODE_CHARACTERS, MAX_LINE_CHARACTERS = 128, 20_000, 1000
 _NO_ALT = re.compile(r"<img(?=\s)(?![^>]*\salt=)")
 _PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp")
