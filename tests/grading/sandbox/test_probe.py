@@ -62,7 +62,7 @@ def test_doctor_says_a_line_for_each_layer():
     assert done.returncode == bool(probe().missing)
     for name, what in PROTECTS.items():
         assert f"{'no ' if name in probe().refused else 'yes'}  {name}" in done.stdout
-        assert what in done.stdout
+        assert what in " ".join(done.stdout.split())  # broken at the terminal's width
 
 
 @pytest.mark.slow
