@@ -241,7 +241,7 @@ def _of_the_run(answer: Answer) -> str:
     return (
         f"the run: {format_count(answer.tokens)} tokens, 6 N D = {answer.run_flops:.3g} FLOPs, "
         f"{_long(answer.run_seconds)} on {_of(answer.cluster.num_devices, 'device')}, "
-        f"{format_count(hours)} device hours"
+        f"{format_count(hours)} device hour" + "s" * (format_count(hours) != "1")
     )
 
 

@@ -169,6 +169,12 @@ def test_published_meshes_are_close_to_the_best_that_is_found(name):
     assert ranked[0].layout.pp_size < mesh[1]
     assert ranked[0].layout.tp_size <= 8
     assert ranked[0].layout.zero_stage >= 2
+    chosen = ranked[0].layout
+    if name == "gpt3-175b":
+        assert chosen.checkpointing == "none"
+    else:
+        assert (chosen.tp_size, chosen.cp_size, chosen.checkpointing) == (8, mesh[2], "full")
+    assert name != "llama3-405b" or chosen.pp_size == 8
 
 
 def test_llama_405bs_published_mesh_fits_without_checkpointing_only_if_less_is_kept():
