@@ -170,6 +170,29 @@ def show(row: dict) -> None:
     print(f"{facts} {first:>8} {later:>8}   {text(low)} to {text(high)}", flush=True)
 
 
+def plot(rows: list[dict], path: Path) -> None:
+    """Draw the median of the later starts of each way that ended, with and without OpenMP work before."""
+    import matplotlib.pyplot as plt
+
+    from coursekit.plots import course_style
+
+    world_size = min(row["world_size"] for row in rows)
+    with course_style():
+        _, ax = plt.subplots()
+        for openmp, marker in ((False, "o"), (True, "x")):
+            ended = [
+                row
+                for row in rows
+                if (row["world_size"], row["after_openmp"]) == (world_size, openmp)
+                and row["later_median_seconds"] is not None
+            ]
+            ways, seconds = [r["way"] for r in ended], [r["later_median_seconds"] for r in ended]
+            ax.plot(seconds, ways, marker, label="after OpenMP work" if openmp else "fresh process")
+        ax.set(xscale="log", xlabel="seconds of a later start", title=f"Starting {world_size} ranks")
+        ax.legend()
+        plt.savefig(path)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--world-sizes", type=int, nargs="+", default=[2, 4])
@@ -186,6 +209,7 @@ def main() -> None:
     machine = {"cpus": os.cpu_count(), "system": platform.platform(), "torch": torch.__version__}
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+    plot(rows, options.json.with_suffix(".png"))
 
 
 if __name__ == "__main__":
