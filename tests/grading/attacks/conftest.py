@@ -92,7 +92,7 @@ class Range:
         ours = {"PYTHONPATH": str(ROOT), "A_SECRET": self.canaries["environment"]}
         environment = {**os.environ, **ours, **environment}
         command = [sys.executable, "-m", f"tests.grading.attacks.{module}", *arguments]
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, timeout=280)
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, timeout=600)
         assert done.returncode == 0, done.stderr.decode()[-3000:]
         return done.stdout.decode()
 

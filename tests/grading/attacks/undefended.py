@@ -41,7 +41,7 @@ from .corpus import SLUG, Attack, Desk, Target, grade_id, hand_in
 from .families import ATTACKS
 
 STUDENT = "m_attacker"
-HANGS_SECONDS, SECONDS = 5.0, 60.0
+HANGS_SECONDS, SECONDS = 5.0, 150.0
 AS_IT_CAME = ("structure", "files")  # without rebuild: that is the defence against these
 
 
