@@ -15,11 +15,17 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 from coursekit.errors import CoursekitError
 from coursekit.grading.sandbox.enter import Request
 
-_CODE = "from coursekit.grading.template_process import main; main()"
+# The template's coursekit is ours, the one that its box can read, though another may be installed.
+_CODE = (
+    "import sys; ours = sys.argv.pop(1); ours in sys.path or sys.path.insert(0, ours); "
+    "from coursekit.grading.template_process import main; main()"
+)
+_OURS = str(Path(__file__).parents[2])
 # A template's first environment stays readable in every kernel (/proc/self/environ): none of the grader's.
 _INHERITED = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -51,7 +57,7 @@ class Template:
         self.complaints = tempfile.TemporaryFile()  # not on the screen, where progress is shown
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", _CODE, str(theirs.fileno()), *modules],
+                [sys.executable, "-c", _CODE, _OURS, str(theirs.fileno()), *modules],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
