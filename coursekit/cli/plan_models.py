@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from coursekit.errors import InputError
 
-_LLAMA = {
-    "norm": "rmsnorm",
-    "activation": "swiglu",
-    "position": "rope",
-    "bias": False,
-    "tie_embeddings": False,
-}
 # Jiang et al. 2024 (https://arxiv.org/abs/2401.04088), table 1, for Mixtral 8x7B; the other's config.json.
 # DeepSeek-AI 2024 (https://arxiv.org/abs/2412.19437), section 4.2. Its latent attention is planned as 128
 # heads of d / h = 56: a billion parameters of 671 too many, fewer activations and scores than it has.
@@ -47,16 +39,6 @@ _EXPERT_NAMES = {
         "every": "moe_layer_freq",
     },
 }
-_SHAPE_NAMES = {
-    "vocab_size": "vocab_size",
-    "max_seq_len": "max_position_embeddings",
-    "d_model": "hidden_size",
-    "n_layers": "num_hidden_layers",
-    "n_heads": "num_attention_heads",
-    "n_kv_heads": "num_key_value_heads",
-    "d_ff": "intermediate_size",
-}
-_GPT2_COUNTS = ("n_positions", "n_embd", "n_layer", "n_head", "n_inner")
 
 
 def model_by_name(name: str) -> tuple[Any, Any]:
@@ -67,6 +49,7 @@ def model_by_name(name: str) -> tuple[Any, Any]:
     Raises: InputError with the names that are meant, or all.
     """
     from coursekit.models import PRESETS, GPTConfig
+    from coursekit.models.config_file import LLAMA
     from coursekit.plan import ExpertLayers
 
     names = [*PRESETS, *_MIXTURES]
@@ -83,7 +66,7 @@ def model_by_name(name: str) -> tuple[Any, Any]:
     if found[0] in PRESETS:
         return PRESETS[found[0]], None
     shape, experts = _MIXTURES[found[0]]
-    return GPTConfig(**shape, **_LLAMA), ExpertLayers(**experts)
+    return GPTConfig(**shape, **LLAMA), ExpertLayers(**experts)
 
 
 def model_by_file(path: Path) -> tuple[Any, Any]:
@@ -92,44 +75,21 @@ def model_by_file(path: Path) -> tuple[Any, Any]:
     Args:
         path: fields of `GPTConfig`, or a Hugging Face `config.json` of model type gpt2, llama, mistral,
             mixtral or deepseek_v3.
-    Raises: InputError as `coursekit.models.config_file.read_config`, and for fields that are missing.
+    Raises: InputError as `coursekit.models.config_file.read_config`, and for missing fields of experts.
     """
-    from coursekit.models import GPTConfig
-    from coursekit.models.config_file import read_config
+    from coursekit.models.config_file import read_fields, shape_of
     from coursekit.plan import ExpertLayers
 
-    try:
-        values = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        values = None  # `read_config` says what is wrong
-    if not isinstance(values, dict):
-        return read_config(path), None
-    _check_counts(values, path.name)
-    kind = values.get("model_type")
-    if kind not in _EXPERT_NAMES:
-        return read_config(path), None
-    experts = _EXPERT_NAMES[kind]
-    needed = [*_SHAPE_NAMES.values(), *(name for ours, name in experts.items() if ours != "every")]
-    if missing := [name for name in needed if values.get(name) is None]:
+    values = read_fields(path)
+    names = _EXPERT_NAMES.get(str(values.get("model_type")))
+    if names is None:
+        return shape_of(values, path.name), None
+    given = {ours: values[theirs] for ours, theirs in names.items() if values.get(theirs) is not None}
+    if missing := [theirs for ours, theirs in names.items() if ours not in given and ours != "every"]:
         raise InputError(f"{path.name} is not a whole shape", expected=", ".join(missing), got="none of them")
-    shape = {ours: values[theirs] for ours, theirs in _SHAPE_NAMES.items()}
-    given = {ours: values[theirs] for ours, theirs in experts.items() if values.get(theirs) is not None}
-    tied = {"tie_embeddings": bool(values.get("tie_word_embeddings"))}
-    return GPTConfig(**{**_LLAMA, **tied, **shape}), ExpertLayers(**given)
-
-
-def _check_counts(values: dict[str, Any], name: str) -> None:
-    """Raise an InputError for a field that counts something and is no whole number above 0."""
-    counts = {*_SHAPE_NAMES, *_SHAPE_NAMES.values(), *_GPT2_COUNTS}
-    for field in sorted(counts & values.keys()):
-        value = values[field]
-        if value is not None and (type(value) is not int or value < 1):
-            raise InputError(f"{name}: wrong {field}", expected="a whole number above 0", got=repr(value))
-
-
-def llama_like() -> dict[str, Any]:
-    """Return the fields of a shape of Llama's kind."""
-    return dict(_LLAMA)
+    # But for its experts it is a Llama. Heads of DeepSeek's own widths are planned as d_model / n_heads.
+    llama = {**values, "model_type": "llama", "head_dim": None}
+    return shape_of(llama, path.name), ExpertLayers(**given)
 
 
 def _letters(name: str) -> str:

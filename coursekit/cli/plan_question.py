@@ -32,8 +32,9 @@ def model_of(
     """
     import dataclasses
 
-    from coursekit.cli.plan_models import llama_like, model_by_file, model_by_name
+    from coursekit.cli.plan_models import model_by_file, model_by_name
     from coursekit.models import GPTConfig
+    from coursekit.models.config_file import LLAMA
     from coursekit.plan import ExpertLayers
 
     given = _given(numbers)
@@ -55,7 +56,7 @@ def model_of(
         )
     else:
         experts = None
-        shape = GPTConfig(**{"max_seq_len": _SEQ_LEN, **given, **(llama_like() if llama else {})})
+        shape = GPTConfig(**{"max_seq_len": _SEQ_LEN, **given, **(LLAMA if llama else {})})
     if changed := _given(of_experts):
         if experts is None and "n_experts" not in changed:
             raise InputError("this model has no experts", expected="--experts as well", got=_flags(changed))

@@ -12,7 +12,14 @@ from coursekit.errors import InputError
 from coursekit.models.config import GPTConfig
 
 _FIELDS = {field.name for field in dataclasses.fields(GPTConfig)}
-_LLAMA = {"norm": "rmsnorm", "activation": "swiglu", "position": "rope", "bias": False}
+LLAMA: Mapping[str, Any] = {
+    "norm": "rmsnorm",
+    "activation": "swiglu",
+    "position": "rope",
+    "bias": False,
+    "tie_embeddings": False,
+}
+"""The fields in which shapes of Llama's kind agree."""
 # What a model_type means here, and where this field of ours stands in its file.
 _LLAMA_NAMES = {
     "vocab_size": "vocab_size",
@@ -35,8 +42,16 @@ _GPT2_NAMES = {
 }
 _MODEL_TYPES: Mapping[str, tuple[dict[str, Any], dict[str, str]]] = {
     "gpt2": ({}, _GPT2_NAMES),
-    "llama": ({**_LLAMA, "tie_embeddings": False}, _LLAMA_NAMES),
-    "mistral": ({**_LLAMA, "tie_embeddings": False}, _LLAMA_NAMES),
+    "llama": (dict(LLAMA), _LLAMA_NAMES),
+    "mistral": (dict(LLAMA), _LLAMA_NAMES),
+}
+_NO_COUNTS = {"tie_embeddings", "rope_theta"}
+_COUNTS = {
+    name
+    for names in (_LLAMA_NAMES, _GPT2_NAMES)
+    for pair in names.items()
+    if pair[0] not in _NO_COUNTS
+    for name in pair
 }
 
 
@@ -50,6 +65,15 @@ def read_config(path: Path) -> GPTConfig:
         path: of the file.
     Raises: InputError if there is no such file, it is no JSON object, or its shape cannot be had here.
     """
+    return shape_of(read_fields(path), path.name)
+
+
+def read_fields(path: Path) -> dict[str, Any]:
+    """Return the fields of a JSON file that describes a model.
+
+    Raises: InputError if there is no such file, it is no JSON object, or a field that counts something is no
+        whole number above 0.
+    """
     if not path.is_file():
         raise InputError("no such file", got=str(path))
     try:
@@ -58,12 +82,26 @@ def read_config(path: Path) -> GPTConfig:
         raise InputError(f"{path.name} is no JSON", got=str(error)) from error
     if not isinstance(values, dict):
         raise InputError(f"{path.name} holds no fields", expected="a JSON object", got=type(values).__name__)
-    return (
-        _from_hugging_face(values, path.name) if "model_type" in values else _from_fields(values, path.name)
-    )
+    for field in sorted(_COUNTS & values.keys()):
+        value = values[field]
+        if value is not None and (type(value) is not int or value < 1):
+            expected = "a whole number above 0"
+            raise InputError(f"{path.name}: wrong {field}", expected=expected, got=repr(value))
+    return values
 
 
-def _from_fields(values: dict[str, Any], name: str) -> GPTConfig:
+def shape_of(values: Mapping[str, Any], name: str) -> GPTConfig:
+    """Return the shape that fields describe, those of `GPTConfig` or, with a `model_type`, Hugging Face's.
+
+    Args:
+        values: as `read_fields` returns them.
+        name: of their file, for errors.
+    Raises: InputError if it is not a whole shape, or none that can be had here.
+    """
+    return _from_hugging_face(values, name) if "model_type" in values else _from_fields(values, name)
+
+
+def _from_fields(values: Mapping[str, Any], name: str) -> GPTConfig:
     if unknown := set(values) - _FIELDS:
         raise InputError(
             f"{name} has fields that no shape has",
@@ -78,7 +116,7 @@ def _from_fields(values: dict[str, Any], name: str) -> GPTConfig:
     return GPTConfig(**values)
 
 
-def _from_hugging_face(values: dict[str, Any], name: str) -> GPTConfig:
+def _from_hugging_face(values: Mapping[str, Any], name: str) -> GPTConfig:
     kind = values["model_type"]
     if kind not in _MODEL_TYPES:
         raise InputError(

@@ -67,3 +67,13 @@ def test_what_is_no_shape_is_refused(file, values, said):
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(InputError, match=r"nowhere\.json"):
         read_config(tmp_path / "nowhere.json")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("num_hidden_layers", 2.5), ("hidden_size", "64"), ("n_head", 0)]
+)
+def test_what_counts_something_is_a_whole_number(file, field, value):
+    base = GPT2 if field in GPT2 else LLAMA
+    with pytest.raises(InputError, match=f"wrong {field}"):
+        read_config(file({**base, field: value}))
+    assert read_config(file({**LLAMA, "rope_theta": 5e5, "tie_word_embeddings": True})).tie_embeddings
