@@ -37,7 +37,10 @@ def init(
 
 @app.command()
 def roster(
-    folder: Folder, file: Annotated[Path, typer.Argument(help="CSV: id,first_name,last_name,email.")]
+    folder: Folder,
+    file: Annotated[
+        Path, typer.Argument(help="CSV: id,first_name,last_name,email; or as Moodle or Canvas export it.")
+    ],
 ) -> None:
     """Import students; those who are known are updated, nobody is deleted."""
     from coursekit.grading.course import Course

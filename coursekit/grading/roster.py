@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from coursekit.errors import InputError, require
+from coursekit.grading import lms_roster
 from coursekit.grading.course import Course
 from coursekit.grading.journal import open_to_read
 from coursekit.grading.nbgrader_tools import find_programs
@@ -42,6 +44,7 @@ def valid_id(student: str) -> bool:
 def parse_roster(data: bytes) -> list[Student]:
     """Return the students of a CSV file with the columns id, first_name, last_name, email (id is enough).
 
+    Moodle's and Canvas' own exports are read, too, their first line in English.
     Commas, semicolons or tabs; with or without a byte-order mark.
     Raises: InputError that lists every line with a fault.
     """
@@ -54,8 +57,8 @@ def parse_roster(data: bytes) -> list[Student]:
     first = text.partition("\n")[0]
     delimiter = max(",;\t", key=first.count)
     reader = csv.DictReader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True)
-    _check_header([name.strip() for name in reader.fieldnames or []])
     reader.fieldnames = [name.strip() for name in reader.fieldnames or []]
+    _check_header(reader.fieldnames)
     students, faults = _read_rows(reader)
     if faults:
         raise InputError("the roster was not imported:\n  " + "\n  ".join(faults))
@@ -104,27 +107,39 @@ def _select(course: Course, where: str) -> list[Student]:
     return [Student(*(value or "" for value in row)) for row in rows]
 
 
-def _check_header(names: list[str]) -> None:
-    if "id" not in names or set(names) - set(COLUMNS):
+def _check_header(names: Sequence[str]) -> None:
+    ours = "id" in names and not set(names) - set(COLUMNS)
+    if not (ours or lms_roster.is_moodle(names) or lms_roster.is_canvas(names)):
         raise InputError(
-            "the roster's first line names other columns", expected=",".join(COLUMNS), got=",".join(names)
+            "the roster's first line names other columns",
+            expected=f"{','.join(COLUMNS)}, or an export of Moodle's or Canvas' in English",
+            got=",".join(names),
         )
 
 
 def _read_rows(reader: csv.DictReader) -> tuple[list[Student], list[str]]:
-    students, faults, lines = [], [], {}
+    students, faults, seen, lines, rows = [], [], {}, [], []
     for row in reader:
-        line = reader.line_num
         if row.get(None) or None in row.values():  # type: ignore[call-overload]
-            faults.append(f"line {line}: {len(reader.fieldnames or [])} columns expected")
+            faults.append(f"line {reader.line_num}: {len(reader.fieldnames or [])} columns expected")
             continue
-        student = Student(**{name: (row.get(name) or "").strip() for name in COLUMNS})
-        if not any(vars(student).values()):
+        lines.append(reader.line_num)
+        rows.append({name: value.strip() for name, value in row.items()})
+    for line, ours in zip(lines, _in_our_columns(reader.fieldnames or [], rows), strict=True):
+        if not ours or not any(ours.values()):
             continue
-        fault = _fault(student, lines.setdefault(student.id.casefold(), line), line)
+        student = Student(**ours)
+        fault = _fault(student, seen.setdefault(student.id.casefold(), line), line)
         faults += [f"line {line}: {fault}"] if fault else []
         students.append(student)
     return students, faults
+
+
+def _in_our_columns(names: Sequence[str], rows: Sequence[dict[str, str]]) -> Sequence[dict[str, str] | None]:
+    """Return rows in our columns; None where one is no student."""
+    if lms_roster.is_moodle(names):
+        return lms_roster.from_moodle(rows)
+    return lms_roster.from_canvas(rows) if lms_roster.is_canvas(names) else rows
 
 
 def _fault(student: Student, first_line: int, line: int) -> str:

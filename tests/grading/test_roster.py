@@ -93,3 +93,53 @@ def test_importing_again_updates_and_never_deletes(classroom, tmp_path):
         Student("bob", "Bob", "B"),
         Student("cyd", "Cyd", "C"),
     ]
+
+
+MOODLE = (
+    "\ufeff"
+    + """First name,Surname,"ID number","Email address",Groups
+Zoë,"de la Cruz",007,zoe@uni.example,A
+Madonna,,12,m@uni.example,
+"""
+)
+CANVAS = (
+    "\ufeff"
+    + """Student,ID,SIS User ID,SIS Login ID,Section,Homework (17)
+,,,,,Manual Posting
+    Points Possible,,,,,20
+"de la Cruz, Zoë",501,007,zoe@uni.example,LM,
+Madonna,502,12,mad,LM,19
+"Student, Test",599,,3fa9c2,LM,
+"""
+)
+
+
+def test_moodles_list_of_participants_is_a_roster():
+    assert parse_roster(MOODLE.encode()) == [
+        Student("007", "Zoë", "de la Cruz", "zoe@uni.example"),
+        Student("12", "Madonna", "", "m@uni.example"),
+    ]
+
+
+def test_canvas_gradebook_is_a_roster_without_its_points_and_its_test_student():
+    assert parse_roster(CANVAS.encode()) == [
+        Student("007", "Zoë", "de la Cruz", "zoe@uni.example"),
+        Student("12", "", "Madonna"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        (MOODLE.replace("007", "").replace(",12,", ",,"), ["zoe@uni.example", "m@uni.example"]),
+        (CANVAS.replace("007", "").replace(",12,", ",,"), ["zoe@uni.example", "mad"]),
+    ],
+)
+def test_where_nobody_has_an_id_number_the_next_best_name_is_the_id(text, ids):
+    assert [student.id for student in parse_roster(text.encode())] == ids
+
+
+@pytest.mark.parametrize(("text", "line"), [(MOODLE.replace("007", ""), 2), (CANVAS.replace("007", ""), 4)])
+def test_a_student_without_the_id_that_others_have_is_a_fault(text, line):
+    with pytest.raises(InputError, match=f"line {line}: no id"):
+        parse_roster(text.encode())
