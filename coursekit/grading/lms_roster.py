@@ -57,10 +57,10 @@ def from_canvas(rows: Sequence[Row]) -> list[dict[str, str] | None]:
 
 
 def _canvas_person(row: Row, who: str) -> dict[str, str]:
-    last, comma, first = row["Student"].rpartition(", ")
+    last, _, first = row["Student"].rpartition(", ")  # who has one name has it as the first, as in Moodle
     login = row.get("SIS Login ID", "")
-    names = {"first_name": first if comma else "", "last_name": last if comma else first}
-    return {"id": row.get(who, ""), **names, "email": login if "@" in login else ""}
+    email = login if "@" in login else ""
+    return {"id": row.get(who, ""), "first_name": first, "last_name": last, "email": email}
 
 
 def _first_used(columns: Sequence[str], rows: Sequence[Row]) -> str:

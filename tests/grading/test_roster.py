@@ -124,7 +124,7 @@ def test_moodles_list_of_participants_is_a_roster():
 def test_canvas_gradebook_is_a_roster_without_its_points_and_its_test_student():
     assert parse_roster(CANVAS.encode()) == [
         Student("007", "Zoë", "de la Cruz", "zoe@uni.example"),
-        Student("12", "", "Madonna"),
+        Student("12", "Madonna"),
     ]
 
 
