@@ -67,13 +67,13 @@ def collect(
 ) -> None:
     """Put an LMS's zip of submissions into submitted/, found by name; what is refused says why."""
     from coursekit.grading.collect import collect as collect_zip
+    from coursekit.grading.collect import without_submission
     from coursekit.grading.course import Course
     from coursekit.grading.show import print_entries
 
-    entries = collect_zip(
-        Course.open(folder), assignment, archive=archive, add_unknown=add_unknown, lms_ids=lms_ids
-    )
-    print_entries(assignment, entries)
+    course = Course.open(folder)
+    entries = collect_zip(course, assignment, archive=archive, add_unknown=add_unknown, lms_ids=lms_ids)
+    print_entries(assignment, entries, without=without_submission(course, assignment))
 
 
 @app.command()

@@ -11,22 +11,27 @@ import re
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from coursekit.errors import InputError
 from coursekit.grading.course import Course
-from coursekit.grading.intake import MAX_BYTES
+from coursekit.grading.intake import MAX_BYTES, RejectedError, parse_answers
 from coursekit.grading.people import Match, by_folder, by_lms, folded, same_id
+from coursekit.grading.rebuild import grade_id_of, is_solution, rebuild
 from coursekit.grading.roster import Student, read_roster, read_students, valid_id
+from coursekit.grading.template import load_template
 
 MAX_ENTRIES = 100_000
 _UNREADABLE = (OSError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 # lastfirst_[LATE_]USER_ATTEMPT_name.ipynb
 _CANVAS = re.compile(r"(?P<name>[^_/]+)_(?P<late>LATE_)?(?P<user>\d+)_(?P<attempt>\d+)_(?P<file>.+)")
 # Full Name_ID_assignsubmission_file_/name.ipynb, or without the folder
-_MOODLE = re.compile(r"(?P<name>[^_/]+)_(?P<user>\d+)_assignsubmission_file_/?(?P<file>.+)")
+_MOODLE = re.compile(r"(?P<name>[^/]+?)_(?P<user>\d+)_assignsubmission_file_/?(?P<file>.+)")
+# Browsers put .txt or .json behind the name of a notebook that they take for text.
+_NOTEBOOK = re.compile(r"\.ipynb(\.txt|\.json)?$")
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ class _People:
 def collect(
     course: Course, assignment: str, *, archive: Path, add_unknown: bool = False, lms_ids: bool = False
 ) -> list[Entry]:
-    """Put the newest notebook of each student into submitted/ and say what became of each entry.
+    """Put a notebook of each student, the newest with work in it, into submitted/
 
     Canvas, Moodle and plain <student>/<assignment>.ipynb names are understood and looked up in the roster, by
     name; by an LMS's number only with `lms_ids`. Who is not in the roster is refused unless `add_unknown`; a
@@ -82,11 +87,19 @@ def collect(
             )
         sorted_out = [_sort_out(opened, info, assignment, people) for info in infos]
         entries = [item for item in sorted_out if isinstance(item, Entry)]
-        for chosen, others in _choose([c for c in sorted_out if isinstance(c, _Candidate)], assignment):
+        candidates = [item for item in sorted_out if isinstance(item, _Candidate)]
+        has_work = partial(_has_work, course, assignment, opened)
+        for chosen, others in _choose(candidates, assignment, has_work):
             why = f"an older or another file: {chosen.info.filename} counts"
             entries += [Entry(c.info.filename, c.student, "refused", why) for c in others]
             entries.append(_store(course, assignment, opened, chosen))
     return sorted(entries, key=lambda entry: (entry.outcome == "refused", entry.student, entry.name))
+
+
+def without_submission(course: Course, assignment: str) -> list[Student]:
+    """Return the students of the roster who have handed in nothing, or nothing that could be taken in."""
+    handed_in = set(course.students(assignment))
+    return [student for student in read_roster(course) if student.id not in handed_in]
 
 
 def _ids_in_use(course: Course) -> dict[str, str]:
@@ -138,7 +151,7 @@ def _refusal(info: zipfile.ZipInfo, name: str) -> str:
         return "encrypted"
     if ".ipynb_checkpoints" in name.split("/"):
         return "a checkpoint copy, not a submission"
-    if not name.lower().endswith(".ipynb"):
+    if not _NOTEBOOK.search(name.lower()):
         return "not a notebook (.ipynb)"
     if info.file_size > MAX_BYTES:
         return f"larger than {MAX_BYTES // 2**20} MiB"
@@ -147,23 +160,34 @@ def _refusal(info: zipfile.ZipInfo, name: str) -> str:
 
 def _whose(info: zipfile.ZipInfo, name: str, assignment: str, people: _People) -> _Candidate:
     path = PurePosixPath(name)
+    if moodle := _moodle(path):
+        student, note = _lms_student(moodle["name"], moodle["user"], people)
+        return _Candidate(info, student, PurePosixPath(moodle["file"]).name, 0, note)
     folders = [part for part in path.parts[:-1] if part != assignment]
-    moodle = _MOODLE.fullmatch("/".join(path.parts[-2:])) or _MOODLE.fullmatch(path.name)
-    canvas = None if moodle else _CANVAS.fullmatch(path.name)
-    if match := moodle or canvas:
-        student, note = _lms_student(match["name"], match["user"], people)
-        if canvas and folders and (owner := by_folder(folders[-1], people.roster).student):
+    named = dict.fromkeys(filter(None, (by_folder(part, people.roster).student for part in folders)))
+    if len(named) > 1:
+        return _Candidate(info, "", path.name, 0, f"its folders name several students: {', '.join(named)}")
+    owner = next(iter(named), "")
+    if canvas := _CANVAS.fullmatch(path.name):
+        student, note = _lms_student(canvas["name"], canvas["user"], people)
+        if owner:
             # A student's folder whose file happens to be named as Canvas does; two names must not differ.
             note = note if student in ("", owner) else f"the folder is {owner}'s, the name {student}'s"
             student = owner if student in ("", owner) else ""
-        late = "late" if student and canvas and canvas["late"] else ""
-        attempt = int(canvas["attempt"]) if canvas else 0
-        return _Candidate(info, student, match["file"], attempt, "; ".join(filter(None, (late, note))))
+        late = "late" if student and canvas["late"] else ""
+        attempt, note = int(canvas["attempt"]), "; ".join(filter(None, (late, note)))
+        return _Candidate(info, student, canvas["file"], attempt, note)
     if folders:
-        student, note = _folder_student(folders[-1], people)
+        student, note = _folder_student(owner or folders[-1], people)
         return _Candidate(info, student, path.name, 0, note)
     student = by_folder(path.stem, people.roster).student
     return _Candidate(info, student, path.name, 0, "" if student else "no student can be told from this name")
+
+
+def _moodle(path: PurePosixPath) -> re.Match[str] | None:
+    """Return the outermost name that Moodle gave: what lies inside it, a student named."""
+    tails = ("/".join(path.parts[start:]) for start in range(len(path.parts)))
+    return next(filter(None, map(_MOODLE.fullmatch, tails)), None)
 
 
 def _lms_student(name: str, number: str, people: _People) -> tuple[str, str]:
@@ -188,17 +212,34 @@ def _settle(found: Match, new: str, people: _People) -> tuple[str, str]:
     return people.in_use.setdefault(same_id(new), new), found.reason
 
 
-def _choose(candidates: Sequence[_Candidate], assignment: str) -> list[tuple[_Candidate, list[_Candidate]]]:
-    """Return one candidate a student and the others: the assignment's own name first, then the newest."""
+def _choose(
+    candidates: Sequence[_Candidate], assignment: str, has_work: Callable[[_Candidate], bool]
+) -> list[tuple[_Candidate, list[_Candidate]]]:
+    """Return one candidate a student and the others.
+
+    One with work in it first, whatever is newer; then the assignment's own name; then the newest.
+    """
 
     def rank(candidate: _Candidate) -> tuple:
-        return candidate.file.startswith(assignment), candidate.attempt, candidate.info.date_time
+        own_name = candidate.file.startswith(assignment)
+        return has_work(candidate), own_name, candidate.attempt, candidate.info.date_time
 
     by_student: dict[str, list[_Candidate]] = {}
     for candidate in candidates:
         by_student.setdefault(candidate.student, []).append(candidate)
-    ordered = [sorted(group, key=rank) for group in by_student.values()]
+    ordered = [sorted(group, key=rank) if group[1:] else group for group in by_student.values()]
     return [(group[-1], group[:-1]) for group in ordered]
+
+
+def _has_work(course: Course, assignment: str, archive: zipfile.ZipFile, candidate: _Candidate) -> bool:
+    """Return whether a student has written anything in a notebook of this assignment."""
+    try:
+        answers = parse_answers(_read(archive, candidate.info))
+        rebuilt = rebuild(load_template(course, assignment), answers)
+    except RejectedError:
+        return False
+    mine = {grade_id_of(cell) for cell in rebuilt.notebook["cells"] if is_solution(cell)}
+    return bool(mine - rebuilt.unanswered)
 
 
 def _store(course: Course, assignment: str, archive: zipfile.ZipFile, candidate: _Candidate) -> Entry:
@@ -210,9 +251,9 @@ def _store(course: Course, assignment: str, archive: zipfile.ZipFile, candidate:
     before = target.read_bytes() if target.is_file() else None
     if before != data:
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.part")
-        partial.write_bytes(data)
-        partial.replace(target)
+        part = target.with_name(f".{target.name}.part")
+        part.write_bytes(data)
+        part.replace(target)
     outcome = "collected" if before is None else "unchanged" if before == data else "updated"
     return Entry(name, student, outcome, candidate.note)
 

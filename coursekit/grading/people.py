@@ -66,7 +66,7 @@ def by_lms(name: str, number: str, roster: Sequence[Student], *, lms_ids: bool =
         return _only(named) if named else Match("", _not_there(name, roster), unknown=True)
     if named and number not in named:
         return Match("", f"the name is that of {', '.join(named)}, the number that of {number}")
-    return Match(number, "" if named else f"found by number alone: {_label(numbered[0])}")
+    return Match(number, "" if named else f"found by number alone: {label(numbered[0])}")
 
 
 def _named(name: str, roster: Sequence[Student]) -> list[str]:
@@ -95,9 +95,10 @@ def _not_there(name: str, roster: Sequence[Student]) -> str:
     names = [(spelling, student) for student in roster for spelling in _spellings(student)]
     spelled = dict(logins + names)  # numbers are left out: one that is near another is nobody's name
     near = [] if name.isdigit() else difflib.get_close_matches(folded(name), sorted(spelled), n=1, cutoff=0.7)
-    return "not in the roster" + (f"; the closest is {_label(spelled[near[0]])}" if near else "")
+    return "not in the roster" + (f"; the closest is {label(spelled[near[0]])}" if near else "")
 
 
-def _label(student: Student) -> str:
+def label(student: Student) -> str:
+    """Return a student's id, with the name where there is one."""
     full = f"{student.first_name} {student.last_name}".strip()
     return f"{student.id} ({full})" if full else student.id

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coursekit.grading.course import Course
 from coursekit.grading.intake import shown_name
+from coursekit.grading.people import label
 from coursekit.grading.pipeline import Options, grade_assignment
 from coursekit.grading.report import Result
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
     from coursekit.grading.changes import Change
     from coursekit.grading.collect import Entry
+    from coursekit.grading.roster import Student
     from coursekit.grading.sample import Outcome
     from coursekit.grading.status import AssignmentStatus
 
@@ -53,19 +56,47 @@ def print_table(assignment: str, results: Sequence[Result], *, waiting: int) -> 
     _print_table(f"{assignment}: scores", heads, rows)
     if waiting:
         _console().print(
-            f"{waiting} answers wait for a person: open Formgrader in JupyterLab", soft_wrap=True
+            f"{waiting} answers wait for a person: coursekit course answers, or Formgrader in JupyterLab",
+            soft_wrap=True,
         )
 
 
-_FREE_TEXT = ("note", "handed in", "entry", "answers waiting for a person", "cells", "why")
+_FREE_TEXT = ("note", "handed in", "answers waiting for a person", "cells", "why")
 
 
-def print_entries(assignment: str, entries: Sequence[Entry]) -> None:
-    """Print what became of each entry of an archive, refused ones last."""
-    rows = [(entry.student, entry.name, entry.outcome, entry.reason) for entry in entries]
-    _print_table(f"{assignment}: collected", ("student", "entry", "outcome", "note"), rows)
-    refused = sum(entry.outcome == "refused" for entry in entries)
-    _console().print(f"{len(entries) - refused} taken in, {refused} refused")
+# More names than a person reads at once.
+_MOST_NAMES = 40
+
+
+def print_entries(assignment: str, entries: Sequence[Entry], *, without: Sequence[Student] = ()) -> None:
+    """Print what of an archive wants a person's eye, by reason; who is missing; how much was taken in.
+
+    without: students of the roster who have no submission.
+    """
+    reasons: dict[str, list[Entry]] = {}
+    for entry in entries:
+        if entry.reason:
+            kind = "refused" if entry.outcome == "refused" else "taken in"
+            reasons.setdefault(f"{kind}: {entry.reason}", []).append(entry)
+    for reason, those in reasons.items():
+        _say(reason)
+        for entry in those:
+            _say(f"    {entry.student}  {entry.name}" if entry.student else f"    {entry.name}")
+    if any(entry.outcome == "refused" for entry in entries):
+        _say(f"what belongs in after all: put it at submitted/STUDENT/{assignment}/{assignment}.ipynb")
+    if without:
+        names = [label(student) for student in without]
+        more = f", and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+        _say(f"no submission of {len(names)} on the roster: {', '.join(names[:_MOST_NAMES])}{more}")
+    counts = Counter(entry.outcome for entry in entries)
+    taken = counts["collected"] + counts["updated"] + counts["unchanged"]
+    kinds = f"{counts['collected']} new, {counts['updated']} changed, {counts['unchanged']} as before"
+    _say(f"{assignment}: {taken} taken in ({kinds}), {counts['refused']} refused")
+
+
+def _say(text: str) -> None:
+    """Print a line in which nothing is a command to the terminal, and which the terminal breaks itself."""
+    _console().print(shown_name(text), soft_wrap=True, markup=False, highlight=False)
 
 
 def print_changes(assignment: str, changes: Sequence[Change]) -> None:
@@ -116,7 +147,7 @@ def print_sample(outcomes: Sequence[Outcome], folder: Path) -> None:
 
 def _print_waiting(results: Sequence[Result]) -> None:
     if waiting := sum(cell.score is None for result in results for cell in result.cells):
-        text = f"{waiting} written answers count 0 until a person grades them (Formgrader in JupyterLab)"
+        text = f"{waiting} written answers count 0 until a person grades them (coursekit course answers)"
         _console().print(text, soft_wrap=True)
 
 

@@ -9,9 +9,9 @@ from nbgrader.api import Gradebook
 
 from coursekit.errors import InputError
 from coursekit.grading import collect as module
-from coursekit.grading.collect import Entry, collect
+from coursekit.grading.collect import Entry, collect, without_submission
 from coursekit.grading.people import folded
-from coursekit.grading.roster import import_roster
+from coursekit.grading.roster import Student, import_roster
 from coursekit.grading.show import print_entries
 
 
@@ -54,6 +54,8 @@ def test_canvas_names_are_found_in_the_roster_by_name(classroom, roster, collect
 
 CANVAS_4711 = "lovelaceada_4711_1_toy_adding.ipynb"
 MOODLE_4711 = "Zoë de la Cruz_4711_assignsubmission_file_/toy_adding.ipynb"
+MINE = "Ada Lovelace_1_assignsubmission_file_"
+NEWER = {"toy_adding.ipynb": (2026, 11, 1, 9, 0, 0), "toy_adding-Copy1.ipynb": (2026, 11, 2, 9, 0, 0)}
 STRANGER_4711 = "Gus van der Berg_4711_assignsubmission_file_/toy_adding.ipynb"
 
 
@@ -199,6 +201,28 @@ def test_the_notebook_of_another_exercise_is_refused_and_does_not_stand_in_for_t
     assert read(classroom, "ada") == right
 
 
+@pytest.mark.parametrize("other", [b"%PDF", b"stub"])
+def test_a_newer_file_without_work_does_not_stand_in_for_the_work(classroom, roster, collected, other):
+    work = json.dumps(classroom.notebook(mean="def mean(numbers):\n    return 0")).encode()
+    other = json.dumps(classroom.notebook()).encode() if other == b"stub" else other
+    entries = [zipfile.ZipInfo(f"{MINE}/{name}", when) for name, when in NEWER.items()]
+    got = collected((entries[0], work), (entries[1], other))
+    assert [got[entry.filename][1] for entry in entries] == ["collected", "refused"]
+    assert read(classroom, "ada") == work
+
+
+@pytest.mark.parametrize("name", ["toy_adding.ipynb.txt", "toy_adding.ipynb.json", "toy_adding (2).IPYNB"])
+def test_a_notebook_that_a_browser_took_for_text_is_taken_in(roster, collected, name):
+    assert collected((f"{MINE}/{name}", b"A"))[f"{MINE}/{name}"] == ("ada", "collected", "")
+
+
+def test_of_two_files_with_work_the_newer_counts(classroom, roster, collected):
+    works = [json.dumps(classroom.notebook(add=f"def add(a, b):\n    return {n}")).encode() for n in (1, 2)]
+    entries = [zipfile.ZipInfo(f"{MINE}/{name}", when) for name, when in NEWER.items()]
+    collected(*zip(entries, works, strict=True))
+    assert read(classroom, "ada") == works[1]
+
+
 def test_a_checkpoint_copy_is_refused_and_the_file_that_counts_is_named(classroom, collected):
     copy = "ada/.ipynb_checkpoints/toy_adding-checkpoint.ipynb"
     got = collected(("ada/toy_adding.ipynb", b"A"), (copy, b"old"), ("ada/notes.ipynb", b"n"))
@@ -207,14 +231,34 @@ def test_a_checkpoint_copy_is_refused_and_the_file_that_counts_is_named(classroo
     assert read(classroom, "ada") == b"A"
 
 
-def test_the_last_line_counts_what_was_taken_in_and_what_refused(capsys):
+def test_what_is_printed_is_what_wants_an_eye_and_who_is_missing(classroom, roster, collected, capsys):
     entries = [
-        Entry("a", "ada", "collected"),
+        *(Entry(f"fine {n}", f"s{n}", "collected") for n in range(300)),
         Entry("b", "bob", "unchanged"),
-        Entry("c", "", "refused", "no"),
+        Entry("notes\x1b[2J.docx", "", "refused", "not a notebook (.ipynb)"),
+        Entry("essay.docx", "", "refused", "not a notebook (.ipynb)"),
+        Entry("c", "eve", "updated", "late"),
     ]
-    print_entries("toy_adding", entries)
-    assert capsys.readouterr().out.rstrip().endswith("2 taken in, 1 refused")
+    classroom.hand_in("ada")
+    classroom.hand_in("4711")
+    print_entries("toy_adding", entries, without=without_submission(classroom.course, "toy_adding"))
+    assert capsys.readouterr().out.splitlines() == [
+        "refused: not a notebook (.ipynb)",
+        "    notes?[2J.docx",
+        "    essay.docx",
+        "taken in: late",
+        "    eve  c",
+        "what belongs in after all: put it at submitted/STUDENT/toy_adding/toy_adding.ipynb",
+        "no submission of 2 on the roster: bob (Max Doe), zoe (Zoë de la Cruz)",
+        "toy_adding: 302 taken in (300 new, 1 changed, 1 as before), 2 refused",
+    ]
+
+
+def test_of_a_great_many_who_are_missing_some_are_named(capsys):
+    print_entries("toy_adding", [], without=[Student(f"s{n}") for n in range(300)])
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.startswith("no submission of 300 on the roster: s0, s1, ")
+    assert first.endswith(", s39, and 260 more")
 
 
 def test_moodle_names_are_understood_with_and_without_folders(classroom, roster, collected):
@@ -322,3 +366,30 @@ def test_what_is_no_zip_is_refused(classroom, tmp_path):
     (tmp_path / "all.zip").write_bytes(b"not a zip")
     with pytest.raises(InputError, match="cannot be read as a zip"):
         collect(classroom.course, "toy_adding", archive=tmp_path / "all.zip")
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        "Zoë de la Cruz_2_assignsubmission_file_/toy_adding.ipynb",
+        "zoe/toy_adding.ipynb",
+        "week 3/delacruzzoë_2_3_toy_adding.ipynb",
+        "week 3/code/toy_adding.ipynb",
+    ],
+)
+@pytest.mark.parametrize("wrapper", ["", "toy_adding/", "Zoë de la Cruz/"])
+def test_folders_that_a_student_made_in_moodle_are_that_students(
+    classroom, roster, collected, wrapper, inside
+):
+    name = f"{wrapper}{MINE}/{inside}"
+    assert collected((name, b"A"))[name] == ("ada", "collected", "")
+    assert not classroom.course.submitted("zoe", "toy_adding").exists()
+
+
+@pytest.mark.parametrize("inside", ["zoe/toy_adding.ipynb", "code/delacruzzoë_2_3_toy_adding.ipynb"])
+def test_a_plain_folder_in_which_another_student_is_named_is_refused(classroom, roster, collected, inside):
+    name = f"class/ada/{inside}"
+    student, outcome, reason = collected((name, b"A"))[name]
+    assert (student, outcome) == ("", "refused")
+    assert "ada" in reason
+    assert "zoe" in reason
