@@ -64,15 +64,30 @@ def collect(
         bool,
         typer.Option("--lms-ids", help="The numbers in Canvas's or Moodle's names are the roster's ids."),
     ] = False,
+    handed_in: Annotated[
+        str | None,
+        typer.Option(
+            help='When what is new or changed was handed in, as "2026-11-27 12:00"; of what Canvas names, '
+            "only what it marks as late."
+        ),
+    ] = None,
 ) -> None:
     """Put an LMS's zip of submissions into submitted/, found by name; what is refused says why."""
     from coursekit.grading.collect import collect as collect_zip
     from coursekit.grading.collect import without_submission
     from coursekit.grading.course import Course
+    from coursekit.grading.late import parse_time
     from coursekit.grading.show import print_entries
 
     course = Course.open(folder)
-    entries = collect_zip(course, assignment, archive=archive, add_unknown=add_unknown, lms_ids=lms_ids)
+    entries = collect_zip(
+        course,
+        assignment,
+        archive=archive,
+        add_unknown=add_unknown,
+        lms_ids=lms_ids,
+        handed_in=parse_time(handed_in) if handed_in else None,
+    )
     print_entries(assignment, entries, without=without_submission(course, assignment))
 
 
@@ -84,6 +99,31 @@ def status(folder: Folder) -> None:
     from coursekit.grading.status import course_status
 
     print_status(course_status(Course.open(folder)))
+
+
+@app.command()
+def late(
+    folder: Folder,
+    assignment: Annotated[str, typer.Argument(help="Name of the exercise.")],
+    due: Annotated[
+        str | None,
+        typer.Option(help='The deadline, as "2026-11-20 23:59" by this machine\'s clock, or with an offset.'),
+    ] = None,
+    student: Annotated[
+        list[str] | None, typer.Option(help="Who gets an extension until --until; again for more.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="When the extension ends.")] = None,
+) -> None:
+    """Set the deadline or give an extension; show who is late and what it costs, and renew their pages."""
+    from coursekit.grading.course import Course
+    from coursekit.grading.late import change_and_read
+    from coursekit.grading.show import print_late
+
+    course = Course.open(folder)
+    course.require(assignment)
+    if bool(student) != bool(until):
+        raise typer.BadParameter("--student and --until belong together")
+    print_late(assignment, *change_and_read(course, assignment, due=due, students=student or (), until=until))
 
 
 @app.command()

@@ -15,6 +15,7 @@ from coursekit.errors import InputError, require
 from coursekit.grading import journal
 from coursekit.grading.course import Course
 from coursekit.grading.intake import RejectedError, parse_answers
+from coursekit.grading.nbgrader_tools import load_config
 
 _SOLUTION = re.compile(r"### BEGIN SOLUTION\n(.*?)\n?### END SOLUTION", re.DOTALL)
 MAX_COMMENT_CHARACTERS = 10_000
@@ -63,6 +64,7 @@ class OpenAnswers:
     def __init__(self, course: Course, assignment: str, *, question: Question) -> None:
         self.course, self.assignment, self.question = course, assignment, question
         self.touched: set[str] = set()
+        self._config = load_config(course)
         self._book = require("nbgrader.api", extra="grading").Gradebook(f"sqlite:///{course.gradebook}")
 
     def close(self) -> None:
@@ -87,6 +89,8 @@ class OpenAnswers:
             comment: what the student reads on the feedback page; "" for nothing.
         Raises: InputError if the student has no such answer, or the points are out of range.
         """
+        from coursekit.grading.late import renew_penalty
+
         most = self.question.max_score
         if points is not None and not (math.isfinite(points) and 0 <= points <= most):
             raise InputError("points out of range", expected=f"0 to {most:g}", got=points)
@@ -96,6 +100,7 @@ class OpenAnswers:
         grade, note = self._rows(student)
         grade.manual_score, grade.needs_manual_grade = points, points is None
         note.manual_comment = comment or None
+        renew_penalty(self._book, self._config, self.assignment, student=student)
         self._book.db.commit()
         self.touched.add(student)
         return self._answer(student, points is None)

@@ -13,6 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -51,6 +52,7 @@ class _Candidate:
     file: str
     attempt: int
     note: str = ""
+    late: bool | None = None  # where the LMS says it
 
 
 @dataclass(frozen=True)
@@ -64,13 +66,21 @@ class _People:
 
 
 def collect(
-    course: Course, assignment: str, *, archive: Path, add_unknown: bool = False, lms_ids: bool = False
+    course: Course,
+    assignment: str,
+    *,
+    archive: Path,
+    add_unknown: bool = False,
+    lms_ids: bool = False,
+    handed_in: datetime | None = None,
 ) -> list[Entry]:
     """Put a notebook of each student, the newest with work in it, into submitted/
 
     Canvas, Moodle and plain <student>/<assignment>.ipynb names are understood and looked up in the roster, by
     name; by an LMS's number only with `lms_ids`. Who is not in the roster is refused unless `add_unknown`; a
-    course without a roster takes plain folders as they are.
+    course without a roster takes plain folders as they are. `handed_in`, in UTC, is noted as the time of what
+    is new or changed, for late penalties; not of what Canvas says is on time. The times in the archive are
+    those at which the LMS packed it.
     Raises: InputError if the assignment or the archive is not there, or the archive is no zip file.
     """
     course.require(assignment)
@@ -92,7 +102,7 @@ def collect(
         for chosen, others in _choose(candidates, assignment, has_work):
             why = f"an older or another file: {chosen.info.filename} counts"
             entries += [Entry(c.info.filename, c.student, "refused", why) for c in others]
-            entries.append(_store(course, assignment, opened, chosen))
+            entries.append(_store(course, assignment, opened, chosen, handed_in))
     return sorted(entries, key=lambda entry: (entry.outcome == "refused", entry.student, entry.name))
 
 
@@ -174,9 +184,9 @@ def _whose(info: zipfile.ZipInfo, name: str, assignment: str, people: _People) -
             # A student's folder whose file happens to be named as Canvas does; two names must not differ.
             note = note if student in ("", owner) else f"the folder is {owner}'s, the name {student}'s"
             student = owner if student in ("", owner) else ""
-        late = "late" if student and canvas["late"] else ""
-        attempt, note = int(canvas["attempt"]), "; ".join(filter(None, (late, note)))
-        return _Candidate(info, student, canvas["file"], attempt, note)
+        late = bool(canvas["late"])
+        note = "; ".join(filter(None, ("late" if student and late else "", note)))
+        return _Candidate(info, student, canvas["file"], int(canvas["attempt"]), note, late)
     if folders:
         student, note = _folder_student(owner or folders[-1], people)
         return _Candidate(info, student, path.name, 0, note)
@@ -242,7 +252,13 @@ def _has_work(course: Course, assignment: str, archive: zipfile.ZipFile, candida
     return bool(mine - rebuilt.unanswered)
 
 
-def _store(course: Course, assignment: str, archive: zipfile.ZipFile, candidate: _Candidate) -> Entry:
+def _store(
+    course: Course,
+    assignment: str,
+    archive: zipfile.ZipFile,
+    candidate: _Candidate,
+    handed_in: datetime | None,
+) -> Entry:
     name, student = candidate.info.filename, candidate.student
     target = course.submitted(student, assignment) / f"{assignment}.ipynb"
     data = _read(archive, candidate.info)
@@ -254,6 +270,14 @@ def _store(course: Course, assignment: str, archive: zipfile.ZipFile, candidate:
         part = target.with_name(f".{target.name}.part")
         part.write_bytes(data)
         part.replace(target)
+    stamp = target.with_name("timestamp.txt")
+    if (
+        handed_in
+        and candidate.late is not False
+        and (before != data or (candidate.late and not stamp.exists()))
+    ):
+        stamp.unlink(missing_ok=True)  # whatever it is: what is written is a file of ours
+        stamp.write_text(f"{handed_in:%Y-%m-%d %H:%M:%S} UTC\n")
     outcome = "collected" if before is None else "unchanged" if before == data else "updated"
     return Entry(name, student, outcome, candidate.note)
 

@@ -26,6 +26,10 @@ show_safely(c)  # pages without hidden tests, and a formgrader that runs nothing
 c.CourseDirectory.course_id = "{course_id}"
 c.CourseDirectory.ignore = [".ipynb_checkpoints", "*.pyc", "__pycache__", ".*"]
 c.RunNotebook.timeout = 60  # seconds a cell, under `nbgrader autograde`
+
+# What late work costs (`coursekit course late` sets deadlines): percent of the points reached, a day begun.
+# c.AssignLatePenalties.plugin_class = "coursekit.grading.late.PercentPerDay"
+# c.PercentPerDay.percent = 10
 '''
 
 

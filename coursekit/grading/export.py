@@ -16,6 +16,7 @@ from nbgrader.plugins import ExportPlugin
 from coursekit.errors import InputError
 from coursekit.grading.course import Course
 from coursekit.grading.gradesheet import Gradesheet, Rows, canvas_rows, csv_rows, moodle_rows, read_gradesheet
+from coursekit.grading.late import renew_penalties
 from coursekit.grading.record import replace_text
 
 
@@ -33,6 +34,9 @@ class CsvExport(ExportPlugin):
         course = Course(Path(gradebook.engine.url.database).parent)
         names = [str(name) for name in self.assignment]
         students = [str(name) for name in self.student]
+        # Points that were given in the formgrader, or an extension since, change what lateness costs.
+        known = [each.name for each in gradebook.assignments]
+        renew_penalties(gradebook, course, [name for name in known if not names or name in names])
         sheet = read_gradesheet(gradebook, course, assignments=names, students=students)
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(self.rows(sheet))

@@ -155,20 +155,9 @@ class Recorder:
             comments[name].auto_comment = rejected or ("No response." if name in unanswered else None)
 
     def _write_penalty(self, student: str) -> None:
-        from nbgrader.preprocessors import AssignLatePenalties
+        from coursekit.grading.late import renew_penalty
 
-        self.gradebook.db.flush()  # scores are computed by the database, from what was written above
-        submission = self.gradebook.find_submission(self.assignment, student)
-        notebook = self.gradebook.find_submission_notebook(self.assignment, self.assignment, student)
-        self.gradebook.db.refresh(notebook)
-        notebook.late_submission_penalty = None
-        late = submission.total_seconds_late
-        if late > 0:
-            penalties = AssignLatePenalties(config=self.config)
-            penalties.init_plugin()
-            penalty = penalties.plugin_inst.late_submission_penalty(student, notebook.score, late)
-            if penalty is not None:
-                notebook.late_submission_penalty = penalties._check_late_penalty(notebook, penalty)
+        renew_penalty(self.gradebook, self.config, self.assignment, student=student)
 
     def _execute(self, statement: str, values: dict[str, Any] | None = None) -> None:
         from sqlalchemy import text

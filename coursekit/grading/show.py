@@ -14,10 +14,13 @@ from coursekit.grading.pipeline import Options, grade_assignment
 from coursekit.grading.report import Result
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from rich.console import Console
 
     from coursekit.grading.changes import Change
     from coursekit.grading.collect import Entry
+    from coursekit.grading.late import Lateness
     from coursekit.grading.roster import Student
     from coursekit.grading.sample import Outcome
     from coursekit.grading.status import AssignmentStatus
@@ -108,6 +111,35 @@ def print_changes(assignment: str, changes: Sequence[Change]) -> None:
 
 def _cells(change: Change) -> str:
     return ", ".join(f"{name} {_points(old)} to {_points(new)}" for name, (old, new) in change.cells.items())
+
+
+def print_late(assignment: str, due: datetime | None, late: Sequence[Lateness]) -> None:
+    """Print the deadline, and a line for each student who is late or has an extension."""
+    if due is None:
+        _say(f"{assignment} has no deadline: --due sets one")
+        return
+    rows = [
+        (
+            one.student,
+            f"{one.handed_in:%Y-%m-%d %H:%M}" if one.handed_in else "-",
+            _hours(one.extension.total_seconds()) if one.extension else "-",
+            _hours(one.seconds_late) if one.seconds_late else "no",
+            f"-{_points(round(one.penalty, 2))}" if one.penalty else "0",
+        )
+        for one in late
+    ]
+    if rows:
+        _print_table(
+            f"{assignment}: late", ("student", "handed in (UTC)", "extension", "late by", "points"), rows
+        )
+    _say(f"{assignment} is due {due.astimezone():%Y-%m-%d %H:%M %Z} ({due:%Y-%m-%d %H:%M} UTC)")
+    if any(one.seconds_late for one in late) and not any(one.penalty for one in late):
+        _say("late work costs nothing: nbgrader_config.py has no rule for it")
+
+
+def _hours(seconds: float) -> str:
+    hours = seconds / 3600
+    return f"{hours / 24:.1f} days" if hours >= 48 else f"{hours:.1f} hours"
 
 
 def print_status(states: Sequence[AssignmentStatus]) -> None:
