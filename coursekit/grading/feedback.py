@@ -16,6 +16,7 @@ from nbgrader.utils import is_grade, is_solution, is_task
 
 from coursekit.grading import journal
 from coursekit.grading.course import Course
+from coursekit.grading.late import renew_penalty
 from coursekit.grading.nbgrader_tools import Conversion
 from coursekit.grading.record import replace_text
 
@@ -57,8 +58,12 @@ class FeedbackPages(GenerateFeedback):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        name = f"nbgrader.preprocessors.{GetGrades.__name__}"
-        self.preprocessors = [PutGrades if each in (GetGrades, name) else each for each in self.preprocessors]
+        theirs = (
+            GetGrades,
+            f"nbgrader.preprocessors.{GetGrades.__name__}",
+            f"{__name__}.{GetGradesOfNow.__name__}",
+        )
+        self.preprocessors = [PutGrades if each in theirs else each for each in self.preprocessors]
 
     def start(self) -> None:
         """Write the pages of the folder's present student."""
@@ -69,7 +74,19 @@ class FeedbackPages(GenerateFeedback):
             self.convert_notebooks()
 
 
-class PutGrades(GetGrades):
+class GetGradesOfNow(GetGrades):
+    """nbgrader's preprocessor, after lateness is reckoned of the points of now: the formgrader does not."""
+
+    def preprocess(self, nb: Any, resources: dict) -> tuple[Any, dict]:
+        """Return the notebook with points, comments and penalty in its metadata."""
+        words = resources["nbgrader"]
+        with Gradebook(words["db_url"]) as book:
+            renew_penalty(book, self.config, words["assignment"], student=words["student"])
+            book.db.commit()
+        return super().preprocess(nb, resources)
+
+
+class PutGrades(GetGradesOfNow):
     """nbgrader's preprocessor that puts points and comments into a notebook, with an open gradebook."""
 
     def preprocess(self, nb: Any, resources: dict) -> tuple[Any, dict]:
@@ -117,7 +134,7 @@ def write_rejection(course: Course, assignment: str, *, student: str, reason: st
     title = html.escape(f"{assignment}: not graded")
     page = (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title></head>\n'
-        f"<body><h1>{title}</h1>\n<p>{html.escape(reason)}</p>\n"
+        f"<body><h1>{title}</h1>\n<p>Student: {html.escape(student)}</p>\n<p>{html.escape(reason)}</p>\n"
         "<p>Submit the notebook again; what counts is the last submission.</p></body></html>\n"
     )
     replace_text(course.feedback(student, assignment), page)

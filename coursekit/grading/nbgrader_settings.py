@@ -36,7 +36,7 @@ def show_safely(c: Any) -> None:
     """Keep hidden tests from students' pages, and what students wrote from running in anybody's browser."""
     # A student's page shows neither the source nor the output of hidden tests.
     c.GenerateFeedback.preprocessors = [
-        "nbgrader.preprocessors.GetGrades",
+        "coursekit.grading.feedback.GetGradesOfNow",
         "coursekit.grading.feedback.HideHiddenTests",
         "nbconvert.preprocessors.CSSHTMLHeaderPreprocessor",
     ]

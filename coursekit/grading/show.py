@@ -64,7 +64,7 @@ def print_table(assignment: str, results: Sequence[Result], *, waiting: int) -> 
         )
 
 
-_FREE_TEXT = ("note", "handed in", "answers waiting for a person", "cells", "why")
+_FREE_TEXT = ("note", "handed in", "cells", "why")
 
 
 # More names than a person reads at once.
@@ -144,20 +144,17 @@ def _hours(seconds: float) -> str:
 
 def print_status(states: Sequence[AssignmentStatus]) -> None:
     """Print a line an assignment."""
-    heads = (
-        "exercise",
-        "released",
-        "submitted",
-        "graded",
-        "rejected",
-        "to grade",
-        "answers waiting for a person",
-    )
+    heads = ("exercise", "submitted", "graded", "rejected", "to grade", "to read")
     rows = [
-        (s.name, "yes" if s.released else "no", s.submitted, s.graded, s.rejected, s.to_grade, s.waiting)
+        (
+            s.name if s.released else f"{s.name} (not released)",
+            *(s.submitted, s.graded, s.rejected, s.to_grade, s.waiting),
+        )
         for s in states
     ]
     _print_table("course", heads, rows)
+    if any(s.waiting for s in states):
+        _say("to read: answers that wait for a person (coursekit course answers)")
 
 
 def print_sample(outcomes: Sequence[Outcome], folder: Path) -> None:

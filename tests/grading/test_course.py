@@ -45,7 +45,7 @@ def test_a_course_goes_from_nothing_to_a_report_outside_the_checkout(tmp_path, t
         archive.write(toy_course.release("toy_adding"), "lovelaceada_1_2_toy_adding.ipynb")
         archive.writestr("eve_2_3_toy_adding.pdf", "x")
     got = coursekit("course", "collect", folder, "toy_adding", tmp_path / "all.zip")
-    assert "1 taken in, 1 refused" in got.stdout
+    assert "1 taken in (1 new, 0 changed, 0 as before), 1 refused" in got.stdout
     graded = coursekit("grade", "toy_adding", "--course", folder, "--report", tmp_path / "report.json")
     assert graded.returncode == 0, graded.stderr
     assert json.loads((tmp_path / "report.json").read_text())["submissions"][0]["student"] == "ada"

@@ -119,6 +119,30 @@ def test_the_page_s_own_policy_stops_what_would_come_through(classroom, tmp_path
     assert opened.evaluate("document.body.dataset.planted") is None
 
 
+def test_a_page_says_whose_it_is_and_which_cells_have_which_points(classroom):
+    path = feedback_of(classroom, explain="Groups differ.", add="def add(left, right):\n    return 0")
+    words = " ".join(html.unescape(re.sub(r"<[^>]+>", " ", path.read_text("utf-8"))).split())
+    assert "Student: eve" in words
+    for line in ("test_add (Score: 0.0 / 2.0)", "test_mean (Score: 3.0 / 3.0)", "explain (Score: 0.0 / 2.0)"):
+        assert line in words
+    classroom.hand_in("eve", b"no notebook")
+    classroom.grade()
+    assert "Student: eve" in path.read_text("utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_on_a_phone_the_points_of_a_cell_do_not_push_its_code_aside(classroom, watched):
+    page, _ = watched(feedback_of(classroom))
+    page.set_viewport_size({"width": 390, "height": 800})
+    gaps = page.locator(".nbgrader_cell").evaluate_all(
+        "all => all.map(cell => cell.querySelector('.panel-body').getBoundingClientRect().top"
+        " - cell.querySelector('.pull-right').getBoundingClientRect().bottom)"
+    )
+    assert len(gaps) > 4
+    assert min(gaps) >= 0
+
+
 def test_pictures_and_formulas_of_an_honest_answer_are_shown(classroom):
     plot = (
         "import struct, zlib\nfrom IPython.display import Image, display\n"

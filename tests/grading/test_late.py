@@ -1,6 +1,8 @@
 """Late work: deadlines, extensions, and penalties that follow the points and the times of now."""
 
 import json
+import subprocess
+import sys
 import zipfile
 from datetime import UTC, datetime
 
@@ -67,6 +69,16 @@ def test_points_of_the_formgrader_are_late_too_when_they_are_exported(course, tm
         grade.manual_score, grade.needs_manual_grade = 2, False
         book.db.commit()
     assert scores(course, tmp_path)["ada"] == (pytest.approx(6.4), pytest.approx(1.6))
+
+
+def test_nbgraders_own_feedback_after_the_formgrader_shows_the_penalty_of_now(course):
+    with Gradebook(f"sqlite:///{course.gradebook}") as book:
+        grade = book.find_grade("explain", "toy_adding", "toy_adding", "ada")
+        grade.manual_score, grade.needs_manual_grade = 2, False
+        book.db.commit()
+    command = [sys.executable, "-m", "nbgrader", "generate_feedback", "toy_adding", "--force"]
+    subprocess.run(command, cwd=course.root, check=True, capture_output=True, timeout=120)
+    assert "6.4" in course.feedback("ada", "toy_adding").read_text()
 
 
 def test_an_extension_given_after_grading_takes_the_penalty_off_the_grade_and_the_page(course, tmp_path):
