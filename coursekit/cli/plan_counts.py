@@ -6,8 +6,9 @@ import re
 
 from coursekit.errors import InputError
 
-_TIMES = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20}
-_COUNT = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(?:e\+?(\d+))?\s*([kmbgt]|ki|mi)?", re.IGNORECASE)
+TIMES = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20}
+"""What the end of a count multiplies by; the planner's page reads counts by these and by `COUNT`."""
+COUNT = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(?:e\+?(\d+))?\s*([kmbgt]|ki|mi)?", re.IGNORECASE)
 
 
 def count(text: str | int) -> int:
@@ -23,10 +24,10 @@ def count(text: str | int) -> int:
     """
     from fractions import Fraction
 
-    found = _COUNT.fullmatch(str(text).strip().replace("_", "").replace(",", ""))
+    found = COUNT.fullmatch(str(text).strip().replace("_", "").replace(",", ""))
     if found is None or len(found[2] or "") > 3:
         raise InputError("no count", expected="as 4000000, 4_000_000, 4e6 or 4M", got=repr(text))
-    value = Fraction(found[1]) * 10 ** int(found[2] or 0) * _TIMES[(found[3] or "").lower()]
+    value = Fraction(found[1]) * 10 ** int(found[2] or 0) * TIMES[(found[3] or "").lower()]
     if value.denominator != 1 or value < 1:
         raise InputError("no count", expected="a whole number above 0", got=repr(text))
     return int(value)

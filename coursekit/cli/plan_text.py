@@ -42,10 +42,10 @@ class Answer:
     @property
     def active_parameters(self) -> float:
         """Parameters that a token uses: of the routed experts those that are chosen."""
-        if self.experts is None:
-            return self.parameters.total
-        idle = 1 - self.experts.top_k / self.experts.n_experts
-        return self.parameters.total - idle * self.parameters["experts"]
+        from coursekit.formulas.parameters import parameters_used
+
+        n_experts, top_k = (self.experts.n_experts, self.experts.top_k) if self.experts else (0, 0)
+        return parameters_used(dict(self.parameters.parts), n_experts, top_k)
 
     @property
     def run_flops(self) -> float:

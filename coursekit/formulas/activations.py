@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from coursekit.formulas.attention import attention_widths
+
 
 def stream_share(tp_size: int, sequence_parallel: bool) -> float:
     """Return the share of the hidden states between the matrices that a tensor-parallel rank keeps."""
@@ -36,33 +38,37 @@ def score_bytes(
 
 
 def statistic_bytes(
-    tokens: float, n_heads: int, norm: str, attention: str, share: float, tp_size: int
+    tokens: float, num_norms: int, n_heads: int, norm: str, attention: str, share: float, tp_size: int
 ) -> float:
     """Return the bytes of the float32 numbers a token that norms and fused attention keep for one layer.
 
-    A layer norm keeps mean and 1 / deviation, an RMS norm one number; there are two a layer. Fused attention
-    keeps the logarithm of the softmax's denominator of each head. The papers leave these out.
+    A layer norm keeps mean and 1 / deviation, an RMS norm one number. Fused attention keeps the logarithm of
+    the softmax's denominator of each head. The papers leave these out.
     """
     of_norms = 4
     if norm == "layernorm":
         of_norms = 8
-    total = 2 * tokens * of_norms * share
+    total = num_norms * tokens * of_norms * share
     if attention == "flash":
         return total + tokens * n_heads * 4 / tp_size
     return total
 
 
-def norm_output_copies(activation: str, activation_bytes: float, residual_bytes: float) -> int:
+def norm_output_copies(activation: str, activation_bytes: float, residual_bytes: float, kv_rank: int) -> int:
     """Return how many copies of the norms' outputs one layer keeps as inputs of its matrices.
 
     Two, one for q, k and v and one for the feed-forward layer. Under autocast the norms give wide numbers,
-    and every matrix casts them for itself: q, k, v, up, and with swiglu gate.
+    and every matrix casts them for itself: q, k, v, up, and with swiglu gate. With latent attention one
+    matrix makes what keys and values are made of.
     """
     if residual_bytes <= activation_bytes:
         return 2
+    copies = 4
+    if kv_rank > 0:
+        copies = 3
     if activation == "swiglu":
-        return 5
-    return 4
+        return copies + 1
+    return copies
 
 
 def inner_width(d_ff: int, activation: str) -> int:
@@ -82,6 +88,11 @@ def layer_activations(
     d_model: int,
     n_heads: int,
     n_kv_heads: int,
+    q_rank: int,
+    kv_rank: int,
+    nope_dim: int,
+    rope_dim: int,
+    v_dim: int,
     d_ff: int,
     norm: str,
     activation: str,
@@ -105,6 +116,9 @@ def layer_activations(
     then a copy, and both are kept. Norms are the fused ones of an accelerator, which keep their input alone;
     on the CPU torch's RMS norm keeps two float32 numbers in its place.
 
+    Latent attention keeps its heads as they are multiplied, each with a key of its own, and each latent
+    before and after its norm; these are not divided by tensor parallelism, but by sequence parallelism.
+
     Where:
         tokens: s b of the micro-batch on this rank; with context parallelism its part of them.
         seq_len: s, keys that a query can see.
@@ -115,25 +129,32 @@ def layer_activations(
     Source: Korthikanti et al. 2022, section 4 (https://arxiv.org/abs/2205.05198).
     """
     share = stream_share(tp_size, sequence_parallel)
-    kv_width = n_kv_heads * (d_model / n_heads)
+    widths = attention_widths(d_model, n_heads, n_kv_heads, kv_rank, nope_dim, rope_dim, v_dim)
+    heads = widths["queries"] + widths["keys"] + widths["values"]
+    latents = q_rank + kv_rank
+    num_norms = 2
+    if q_rank > 0:
+        num_norms = num_norms + 1
+    if kv_rank > 0:
+        num_norms = num_norms + 1
     masks = 0.0
     if has_dropout:
         masks = 2 * tokens * d_model * share
-    copies = norm_output_copies(activation, activation_bytes, residual_bytes)
+    copies = norm_output_copies(activation, activation_bytes, residual_bytes, kv_rank)
     outputs = 1
     if position == "rope":
         outputs = 2
     return {
-        "norm_inputs": 2 * tokens * d_model * residual_bytes * share,
-        "linear_inputs": copies * tokens * d_model * activation_bytes * share,
-        "queries_keys_values": tokens * (d_model + 2 * kv_width) * activation_bytes / tp_size,
+        "norm_inputs": tokens * (2 * d_model + latents) * residual_bytes * share,
+        "linear_inputs": tokens * (copies * d_model + latents) * activation_bytes * share,
+        "queries_keys_values": tokens * heads * activation_bytes / tp_size,
         "scores": score_bytes(
             tokens, seq_len, n_heads, has_dropout, attention, checkpointing, activation_bytes, tp_size
         ),
-        "attention_outputs": outputs * tokens * d_model * activation_bytes / tp_size,
+        "attention_outputs": outputs * tokens * widths["outputs"] * activation_bytes / tp_size,
         "feed_forward_inner": tokens * inner_width(d_ff, activation) * activation_bytes / tp_size,
         "dropout_masks": masks,
-        "statistics": statistic_bytes(tokens, n_heads, norm, attention, share, tp_size),
+        "statistics": statistic_bytes(tokens, num_norms, n_heads, norm, attention, share, tp_size),
     }
 
 
@@ -172,7 +193,7 @@ def end_activations(
     tokens: float,
     seq_len: int,
     d_model: int,
-    n_heads: int,
+    rotary_dim: int,
     norm: str,
     position: str,
     has_dropout: bool,
@@ -188,6 +209,9 @@ def end_activations(
     On the first stage token ids of 8 bytes, with learned positions theirs, and the embedding's dropout mask;
     on the last what goes into the final norm and into the head, and labels of 8 bytes. Rotary angles, once
     for all layers.
+
+    Where:
+        rotary_dim: numbers of a head that are turned.
     """
     share = stream_share(tp_size, sequence_parallel)
     first = 0.0
@@ -200,10 +224,10 @@ def end_activations(
     last = 0.0
     if is_last:
         last = tokens * d_model * (residual_bytes + activation_bytes) * share + 8 * tokens
-        last = last + statistic_bytes(tokens, 0, norm, "none", share, tp_size) / 2
+        last = last + statistic_bytes(tokens, 1, 0, norm, "none", share, tp_size)
     angles = 0.0
     if position == "rope":
-        angles = 4 * seq_len * d_model / n_heads
+        angles = 4 * seq_len * rotary_dim
     return {"embeddings": first, "final_norm_and_head": last, "rotary_angles": angles}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from coursekit.formulas.attention import attention_widths
 from coursekit.formulas.parameters import (
     expert_layers_on_stage,
     layers_on_stage,
@@ -268,6 +269,11 @@ def communication_on_rank(
     n_layers: int,
     n_heads: int,
     n_kv_heads: int,
+    q_rank: int,
+    kv_rank: int,
+    nope_dim: int,
+    rope_dim: int,
+    v_dim: int,
     d_ff: int,
     norm: str,
     activation: str,
@@ -299,6 +305,10 @@ def communication_on_rank(
 ) -> dict[str, float]:
     """Return the bytes that a rank of one pipeline stage sends in an optimizer step, by axis and operation.
 
+    With latent attention, context parallelism sends the keys and values of all heads, as ring attention
+    does, and tensor parallelism is taken to send what it does without: an upper estimate, since with sequence
+    parallelism the latents could be gathered in the place of the hidden states.
+
     Where:
         weight_bytes_sent: a parameter that is gathered.
         gradient_bytes_sent: a gradient that is reduced.
@@ -311,6 +321,11 @@ def communication_on_rank(
         n_layers,
         n_heads,
         n_kv_heads,
+        q_rank,
+        kv_rank,
+        nope_dim,
+        rope_dim,
+        v_dim,
         d_ff,
         norm,
         activation,
@@ -350,7 +365,8 @@ def communication_on_rank(
     )
     if sequence_parallel:
         tensor = tensor + expert_tensor_bytes(hidden, sparse, top_k, tp_size, ep_size, checkpointing)
-    keys_values = 2 * tokens * cp_size * n_kv_heads * (d_model / n_heads) * activation_bytes / tp_size
+    widths = attention_widths(d_model, n_heads, n_kv_heads, kv_rank, nope_dim, rope_dim, v_dim)
+    keys_values = tokens * cp_size * (widths["keys"] + widths["values"]) * activation_bytes / tp_size
     context = context_parallel_bytes(keys_values, layers, cp_size, checkpointing)
     expert = expert_parallel_bytes(top_k * message, sparse, ep_size, checkpointing)
     between_stages = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from coursekit.formulas.attention import attention_widths
 from coursekit.formulas.parameters import (
     attention_parameters,
     expert_layers_on_stage,
@@ -15,6 +16,11 @@ def forward_flops(
     n_layers: int,
     n_heads: int,
     n_kv_heads: int,
+    q_rank: int,
+    kv_rank: int,
+    nope_dim: int,
+    rope_dim: int,
+    v_dim: int,
     d_ff: int,
     activation: str,
     n_experts: int,
@@ -28,13 +34,14 @@ def forward_flops(
     """Return the operations of the matrix products of one token's forward pass, by part.
 
         linear layers  2 a weight; of experts those of the k that are chosen
-        scores         2 d t for Q Kᵀ and 2 d t for the weights times V, a layer
+        scores         2 d t for Q Kᵀ and 2 d t for the weights times V, a layer; latent: with its own widths
         head           2 v d
 
     Embeddings are looked up, biases, norms and activation functions are not counted. The scores are
     those of the full t × t square, as the convention has it, though a causal mask needs half.
 
     Where:
+        kv_rank: as for `attention_widths`; 0 is attention without latents.
         seq_len: t; 0 leaves the scores out.
         n_experts: E; 0 is a model without. The others of experts as for `parameters_on_rank`.
     Source: Narayanan et al. 2021, appendix (https://arxiv.org/abs/2104.04473); Chowdhery et al. 2022,
@@ -43,9 +50,13 @@ def forward_flops(
     sparse = expert_layers_on_stage(n_layers, 1, 0, n_experts, experts_every, first_dense_layers)
     dense = 2 * feed_forward_parameters(d_model, d_ff, activation, False, 1)
     expert = 2 * feed_forward_parameters(d_model, expert_d_ff, activation, False, 1)
+    projections = attention_parameters(
+        d_model, n_heads, n_kv_heads, q_rank, kv_rank, nope_dim, rope_dim, v_dim, False, 1
+    )
+    widths = attention_widths(d_model, n_heads, n_kv_heads, kv_rank, nope_dim, rope_dim, v_dim)
     return {
-        "attention_projections": n_layers * 2 * attention_parameters(d_model, n_heads, n_kv_heads, False, 1),
-        "attention_scores": n_layers * 4 * d_model * seq_len,
+        "attention_projections": n_layers * 2 * projections,
+        "attention_scores": n_layers * 2 * (widths["queries"] + widths["outputs"]) * seq_len,
         "feed_forward": (n_layers - sparse) * dense + sparse * n_shared_experts * expert,
         "experts": sparse * top_k * expert,
         "routers": sparse * 2 * d_model * n_experts,

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 
+from coursekit.formulas.attention import attention_widths
+from coursekit.formulas.total import total
+
 
 def linear_parameters(d_in: int, d_out: int, bias: bool) -> int:
     """Return the parameters of a linear layer: d_in · d_out, and with a bias d_out more."""
@@ -29,16 +32,38 @@ def norm_parameters(d_model: int, norm: str, bias: bool) -> int:
     return d_model
 
 
-def attention_parameters(d_model: int, n_heads: int, n_kv_heads: int, bias: bool, tp_size: int) -> int:
+def attention_parameters(
+    d_model: int,
+    n_heads: int,
+    n_kv_heads: int,
+    q_rank: int,
+    kv_rank: int,
+    nope_dim: int,
+    rope_dim: int,
+    v_dim: int,
+    bias: bool,
+    tp_size: int,
+) -> int:
     """Return a rank's parameters of one attention layer: q, k, v column-parallel, o row-parallel.
 
-    d (2 h k + 2 n_kv_heads k) weights on one rank, where k = d / h.
+    d (2 h k + 2 n_kv_heads k) weights on one rank, where k = d / h. With latent attention (see
+    `attention_widths`) q and the matrices that make keys and values out of their latents are
+    column-parallel, and those that make the latents are whole on every rank. The norms of the latents are
+    counted with the other norms.
+
+    Source: DeepSeek-AI 2024, DeepSeek-V2, section 2.1.2 (https://arxiv.org/abs/2405.04434).
     """
-    kv_width = n_kv_heads * (d_model // n_heads)
-    query = column_parallel_parameters(d_model, d_model, bias, tp_size)
-    key_or_value = column_parallel_parameters(d_model, kv_width, bias, tp_size)
-    output = row_parallel_parameters(d_model, d_model, bias, tp_size)
-    return query + 2 * key_or_value + output
+    widths = attention_widths(d_model, n_heads, n_kv_heads, kv_rank, nope_dim, rope_dim, v_dim)
+    output = row_parallel_parameters(widths["outputs"], d_model, bias, tp_size)
+    query = column_parallel_parameters(d_model, widths["queries"], bias, tp_size)
+    if q_rank > 0:
+        query = linear_parameters(d_model, q_rank, bias) + column_parallel_parameters(
+            q_rank, widths["queries"], bias, tp_size
+        )
+    if kv_rank > 0:
+        made = column_parallel_parameters(kv_rank, n_heads * (nope_dim + v_dim), bias, tp_size)
+        return query + linear_parameters(d_model, kv_rank + rope_dim, bias) + made + output
+    return query + 2 * column_parallel_parameters(d_model, widths["keys"], bias, tp_size) + output
 
 
 def feed_forward_parameters(d_model: int, d_ff: int, activation: str, bias: bool, tp_size: int) -> int:
@@ -108,6 +133,11 @@ def parameters_on_rank(
     n_layers: int,
     n_heads: int,
     n_kv_heads: int,
+    q_rank: int,
+    kv_rank: int,
+    nope_dim: int,
+    rope_dim: int,
+    v_dim: int,
     d_ff: int,
     norm: str,
     activation: str,
@@ -127,17 +157,19 @@ def parameters_on_rank(
     """Return the parameters of a rank by part; with all sizes 1 those of the whole model.
 
         embeddings   v d, and with learned positions max_seq_len d          first stage
-        attention    d (2 h k + 2 n_kv_heads k) a layer
+        attention    d (2 h k + 2 n_kv_heads k) a layer; latent: see `attention_parameters`
         feed_forward 2 d d_ff, with swiglu 3 d d_ff, a layer without experts; shared experts
         experts      E times as much with expert_d_ff for d_ff, a layer with experts
         routers      E d, a layer with experts
-        norms        d, for a layer norm with bias 2 d; two a layer
+        norms        d, for a layer norm with bias 2 d; two a layer, and those of latents
         final_norm   one more                                               last stage
         head         v d, with tied embeddings 0                            last stage
 
     and the biases. Tied embeddings are there twice if first and last stage are two ranks.
 
     Where:
+        q_rank: numbers of the latent out of which queries are made; 0 makes them out of d directly.
+        kv_rank: as for `attention_widths`, and so the three after it; 0 is attention without latents.
         n_experts: E; 0 is a model without.
         experts_every: 1 is all layers, 2 every second one.
         expert_d_ff: width inside one expert.
@@ -162,13 +194,17 @@ def parameters_on_rank(
     dense = feed_forward_parameters(d_model, d_ff, activation, bias, tp_size)
     shared = n_shared_experts * feed_forward_parameters(d_model, expert_d_ff, activation, bias, tp_size)
     experts = expert_parameters(d_model, expert_d_ff, activation, bias, n_experts, ep_size, tp_size)
+    attention = attention_parameters(
+        d_model, n_heads, n_kv_heads, q_rank, kv_rank, nope_dim, rope_dim, v_dim, bias, tp_size
+    )
+    latent_norms = norm_parameters(kv_rank, norm, bias) + norm_parameters(q_rank, norm, bias)
     return {
         "embeddings": embeddings,
-        "attention": layers * attention_parameters(d_model, n_heads, n_kv_heads, bias, tp_size),
+        "attention": layers * attention,
         "feed_forward": (layers - sparse) * dense + sparse * shared,
         "experts": sparse * experts,
         "routers": sparse * n_experts * d_model,
-        "norms": 2 * layers * norm_parameters(d_model, norm, bias),
+        "norms": layers * (2 * norm_parameters(d_model, norm, bias) + latent_norms),
         "final_norm": final_norm,
         "head": head,
     }
@@ -177,3 +213,17 @@ def parameters_on_rank(
 def parameters_outside_layers(params: dict[str, float]) -> float:
     """Return how many of a rank's parameters belong to no layer, given what `parameters_on_rank` gives."""
     return params["embeddings"] + params["final_norm"] + params["head"]
+
+
+def parameters_used(params: dict[str, float], n_experts: int, top_k: int) -> float:
+    """Return how many parameters a token uses: all, but of the routed experts those that are chosen.
+
+    Where:
+        params: of the whole model, as `parameters_on_rank` gives them.
+        n_experts: E; 0 is a model without.
+        top_k: k.
+    Source: Jiang et al. 2024, section 2.1 (https://arxiv.org/abs/2401.04088).
+    """
+    if n_experts == 0:
+        return total(params)
+    return total(params) - params["experts"] * (1 - top_k / n_experts)

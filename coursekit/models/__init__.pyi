@@ -11,6 +11,7 @@ from .gpt import GPT as GPT
 from .gpt import Block as Block
 from .kv_cache import KVCache as KVCache
 from .kv_cache import LayerCache as LayerCache
+from .latent import LatentConfig as LatentConfig
 from .moe import MoE as MoE
 from .moe import mix_experts_naive as mix_experts_naive
 from .moe import use_experts as use_experts

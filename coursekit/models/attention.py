@@ -10,8 +10,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from coursekit.errors import InputError
 from coursekit.models.config import GPTConfig
 from coursekit.models.kv_cache import LayerCache
+from coursekit.models.latent import LatentConfig
 from coursekit.models.rotary import Rotary
 
 
@@ -93,6 +95,10 @@ class Attention(nn.Module):
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
+        if isinstance(config, LatentConfig):
+            raise InputError(
+                "latent attention is planned, not built", expected="a GPTConfig", got="a LatentConfig"
+            )
         self.head_dim = config.head_dim
         kv_width = config.n_kv_heads * config.head_dim
         self.q_proj = nn.Linear(config.d_model, config.d_model, bias=config.bias)

@@ -136,6 +136,8 @@ def num_params(config: GPTConfig) -> int:
     """
     whole = {"ep_size": 1, "tp_size": 1, "pp_size": 1, "stage": 0, "n_experts": 0, "experts_every": 1}
     whole |= {"expert_d_ff": 0, "n_shared_experts": 0, "first_dense_layers": 0}
+    latent = ("q_rank", "kv_rank", "nope_dim", "rope_dim", "v_dim")
+    whole |= {name: getattr(config, name, 0) for name in latent}
     names = inspect.signature(parameters_on_rank).parameters.keys() - whole.keys()
     return total(parameters_on_rank(**{name: getattr(config, name) for name in names}, **whole))
 

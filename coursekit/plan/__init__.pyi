@@ -40,6 +40,7 @@ from .settings import Settings as Settings
 from .settings import suggest_settings as suggest_settings
 from .step_time import predicted_mfu as predicted_mfu
 from .step_time import step_seconds as step_seconds
+from .storage import cache_bytes_per_token as cache_bytes_per_token
 from .storage import checkpoint_bytes as checkpoint_bytes
 from .storage import corpus_bytes as corpus_bytes
 from .storage import lost_share as lost_share

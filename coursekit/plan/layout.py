@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any, Literal, get_args
 
 from coursekit.errors import InputError
+from coursekit.formulas import batch
 
 Checkpointing = Literal["none", "selective", "full"]
 AttentionKernel = Literal["flash", "materialized"]
@@ -72,12 +73,14 @@ class Layout:
     @property
     def world_size(self) -> int:
         """Devices: the product of the five axes."""
-        return self.dp_size * self.tp_size * self.pp_size * self.cp_size * self.ep_size
+        return batch.world_size(self.dp_size, self.tp_size, self.pp_size, self.cp_size, self.ep_size)
 
     @property
     def global_batch_size(self) -> int:
         """Sequences of an optimizer step."""
-        return self.micro_batch_size * self.grad_accum_steps * self.dp_size * self.ep_size
+        return batch.global_batch_size(
+            self.dp_size, self.ep_size, self.micro_batch_size, self.grad_accum_steps
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,11 +124,14 @@ SHAPE_NAMES = (
     *("vocab_size", "max_seq_len", "d_model", "n_layers", "n_heads", "n_kv_heads", "d_ff"),
     *("norm", "activation", "position", "bias", "tie_embeddings"),
 )
+LATENT_NAMES = ("q_rank", "kv_rank", "nope_dim", "rope_dim", "v_dim")
+"""Of a `coursekit.models.LatentConfig`; 0 in all other shapes."""
 
 
 def scalars(shape: Any, layout: Layout | None = None, experts: ExpertLayers | None = None) -> dict[str, Any]:
     """Return shape, layout and experts as the keyword arguments of the formulas."""
     values = {name: getattr(shape, name) for name in SHAPE_NAMES}
+    values |= {name: getattr(shape, name, 0) for name in LATENT_NAMES}
     values["has_dropout"] = getattr(shape, "dropout", 0) > 0
     values |= dataclasses.asdict(layout or Layout())
     chosen = experts or ExpertLayers(1, 1, every=1)
@@ -148,18 +154,23 @@ def check_layout(shape: Any, layout: Layout, experts: ExpertLayers | None, seq_l
             expected=f"pp_size up to {shape.n_layers // layout.stages_per_rank}",
             got=layout.pp_size,
         )
+    if layout.schedule == "interleaved" and layout.grad_accum_steps % layout.pp_size:
+        raise InputError(
+            "an interleaved pipeline takes micro-batches in groups of as many as it has ranks",
+            expected=f"grad_accum_steps that is a multiple of pp_size={layout.pp_size}",
+            got=layout.grad_accum_steps,
+        )
     divisions = [
         (size, getattr(shape, size), "tp_size", layout.tp_size) for size in ("n_heads", "n_kv_heads", "d_ff")
     ]
+    if experts is not None:
+        divisions.append(("the experts' d_ff", experts.d_ff or shape.d_ff, "tp_size", layout.tp_size))
+        divisions.append(("n_experts", experts.n_experts, "ep_size", layout.ep_size))
     divisions.append(("seq_len", seq_len, "cp_size", layout.cp_size))
     if layout.sequence_parallel:
         divisions.append(("seq_len", seq_len // layout.cp_size, "tp_size", layout.tp_size))
-    if experts is not None and experts.d_ff is not None:
-        divisions.append(("the experts' d_ff", experts.d_ff, "tp_size", layout.tp_size))
     if layout.ep_size > 1 and experts is None:
         raise InputError("the model has no experts to divide", expected="ep_size 1", got=layout.ep_size)
-    if experts is not None:
-        divisions.append(("n_experts", experts.n_experts, "ep_size", layout.ep_size))
     for what, number, axis, size in divisions:
         if number % size:
             raise InputError(

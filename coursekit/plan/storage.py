@@ -1,9 +1,14 @@
-"""Bytes on disk and through it: the corpus, the checkpoints, and how often to write them."""
+"""Bytes that are stored: the corpus, the checkpoints and how often to write them, the key-value cache."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from coursekit.errors import InputError
+from coursekit.formulas import attention
 from coursekit.formulas import budget as formulas
+from coursekit.plan.calling import call
+from coursekit.plan.layout import scalars
 from coursekit.plan.recipes import PrecisionRecipe, as_recipe
 
 
@@ -77,3 +82,18 @@ def _check_times(*seconds: float) -> None:
     for value in seconds:
         if not value > 0:
             raise InputError("wrong time", expected="more than 0 seconds", got=value)
+
+
+def cache_bytes_per_token(shape: Any, *, cached_bytes: float = 2) -> float:
+    """Return the bytes of the key-value cache for each token that a model has read or written.
+
+    Args:
+        shape: a `coursekit.models.GPTConfig`, a `LatentConfig`, or an object with their attributes.
+        cached_bytes: of a number; the default is 16 bits.
+    Source: DeepSeek-AI 2024, DeepSeek-V2, table 1 (https://arxiv.org/abs/2405.04434).
+
+    >>> from coursekit.models import preset
+    >>> cache_bytes_per_token(preset("llama3-405b")) / 1000  # kilobytes
+    516.096
+    """
+    return call(attention.cache_bytes_per_token, scalars(shape), cached_bytes=cached_bytes)

@@ -17,6 +17,7 @@ SHAPE = {
     "experts_every": 1,
     "expert_d_ff": 12,
     "n_shared_experts": 1,
+    **dict.fromkeys(("q_rank", "kv_rank", "nope_dim", "rope_dim", "v_dim"), 0),
 }
 ALONE = {"ep_size": 1, "tp_size": 1, "pp_size": 1, "stage": 0}
 

@@ -36,7 +36,7 @@ def rank_mixtral(nodes=8, **options):
 
 # Parameters in all and for a token, in 1e9: Jiang et al. 2024 (arXiv:2401.04088), section 2.1, 47 and 13;
 # mistral.ai, "Cheaper, better, faster, stronger" (2024), 141 and 39; DeepSeek-AI 2024 (arXiv:2412.19437), 671
-# and 37. The last is planned with full heads in the place of latent attention: a billion more of each.
+# and 37.
 PUBLISHED = {"mixtral-8x7b": (47, 13), "mixtral-8x22b": (141, 39), "deepseek-v3": (671, 37)}
 
 
@@ -45,10 +45,10 @@ def test_published_mixtures_have_their_published_sizes(name):
     shape, experts = model_by_name(name)
     parts = parameters(shape, experts=experts)
     active = parts.total - parts["experts"] * (1 - experts.top_k / experts.n_experts)
-    assert parts.total / 1e9 == pytest.approx(PUBLISHED[name][0], rel=0.008)
+    assert round(parts.total / 1e9) == PUBLISHED[name][0]
     # DeepSeek's 37 leaves the embedding out, which is looked up.
     looked_up = parts["embeddings"] if name == "deepseek-v3" else 0
-    assert (active - looked_up) / 1e9 == pytest.approx(PUBLISHED[name][1], rel=0.025)
+    assert round((active - looked_up) / 1e9) == PUBLISHED[name][1]
 
 
 def test_deepseeks_feed_forward_layers_are_those_that_its_report_lists():
@@ -242,6 +242,8 @@ def test_deepseeks_one_to_one_of_computing_and_sending_comes_out_of_the_bytes():
     options = {"seq_len": 4096, "recipe": "mixed_18", "experts": DEEPSEEK_EXPERTS, "stage": 1}
     step = step_seconds(DEEPSEEK, layout, Cluster(256, device=H800), **options)
     planned, theirs = 4 * 8 * 2, 2 * 4 * 1 + 2 * 4 * 2
-    computing = step["compute"] / 2
-    assert step["expert"] * theirs / planned / computing == pytest.approx(1, rel=0.1)
+    # Causal attention needs half of the scores that the convention counts.
+    flops = flops_per_token(DEEPSEEK, seq_len=4096, experts=DEEPSEEK_EXPERTS)
+    computing = step["compute"] / 2 * (1 - flops["attention_scores"] / 2 / (flops.total - flops["head"]))
+    assert step["expert"] * theirs / planned / computing == pytest.approx(1, rel=0.02)
     assert step["expert"] / computing > 2.5  # the control: what the savings save
