@@ -57,11 +57,18 @@ class Desk:
         return _json(HTTPStatus.OK, answers_to_json([stored])[0])
 
     def _page(self) -> str:
+        from coursekit.grading.feedback_page import given_markdown
+
         jinja2 = require("jinja2", extra="grading")
         loader = jinja2.FileSystemLoader(Path(__file__).with_name("templates"))
         template = jinja2.Environment(loader=loader, autoescape=True).get_template("open_answers.html.j2")
+        question = self.answers.question
         return template.render(
-            assignment=self.answers.assignment, question=self.answers.question, nonce=self.nonce
+            assignment=self.answers.assignment,
+            question=question,
+            text=given_markdown(question.text),
+            rubric=given_markdown(question.rubric),
+            nonce=self.nonce,
         )
 
 

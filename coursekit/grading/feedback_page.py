@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
 from jinja2 import pass_context
 from nbconvert.exporters import HTMLExporter, TemplateExporter
@@ -25,6 +24,8 @@ MAX_FORMULA_CHARACTERS = 2000
 # Markdown is parsed by searches that can take the square of its length; an essay is shorter.
 MAX_MARKDOWN_CHARACTERS = 10_000
 MAX_KEPT_CELLS, MAX_CODE_CHARACTERS, MAX_LINE_CHARACTERS = 128, 20_000, 1000
+# Code is coloured by searches that start again at each of many empty lines.
+_BLANKS = re.compile(r"\s{500}")
 _NO_ALT = re.compile(r"<img(?=\s)(?![^>]*\salt=)")
 _PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 
@@ -85,7 +86,8 @@ class FeedbackPage(HTMLExporter):
             def highlighted(source: str, language: str | None = None, metadata: Any = None) -> str:
                 # What colours code searches, too, in the square of a line's length.
                 longest = max(map(len, source.split("\n")))
-                if len(source) > MAX_CODE_CHARACTERS or longest > MAX_LINE_CHARACTERS:
+                long = len(source) > MAX_CODE_CHARACTERS or longest > MAX_LINE_CHARACTERS
+                if long or _BLANKS.search(source):
                     return f'<div class="highlight"><pre>{html.escape(source)}</pre></div>'
                 plain = "magics_language" not in (metadata or {})
                 return kept(source, language) if plain else highlight(source, language, metadata)
@@ -97,6 +99,11 @@ class FeedbackPage(HTMLExporter):
     def markdown2html(self, context: Any, source: str) -> str:
         """Return Markdown as HTML; what a student wrote has no HTML of its own."""
         return _render(PageRenderer, context.get("cell", {}), source)
+
+
+def given_markdown(source: str) -> str:
+    """Return an instructor's Markdown as HTML, its formulas as MathML."""
+    return _render(PageRenderer, {}, source)
 
 
 @pass_context
@@ -153,8 +160,8 @@ def formula(tex: str, *, block: bool = False) -> str:
     try:
         if len(tex) <= MAX_FORMULA_CHARACTERS:
             return tex2mathml(tex, as_block=block)
-    except (MathError, SyntaxError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        pass  # a student writes what they like
+    except Exception:  # a student writes what they like, and the converter trips over much of it
+        pass
     return f"<code>{html.escape(tex)}</code>"
 
 

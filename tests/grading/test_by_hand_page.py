@@ -172,7 +172,10 @@ def test_a_question_is_graded_by_keyboard_alone_and_nothing_is_lost_on_reload(wr
         press.press("Control+Enter")
         expect(page.locator("#student")).to_have_text("bob")
         assert page.locator("#answer").inner_text() == EVIL
-        press.type("7")
+        press.type("15")  # the 1 alone would have been 1 of 2 points
+        expect(page.locator("#state")).to_contain_text("not stored")
+        press.press("Enter")
+        expect(page.locator("#student")).to_have_text("bob")
         expect(page.locator("#state")).to_contain_text("not stored")
         press.press("Backspace")
         press.type("0")
