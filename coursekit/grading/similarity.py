@@ -140,8 +140,8 @@ def structure(source: str) -> str:
     from pygments.token import Comment, Keyword, Name, String, Whitespace
 
     symbols, before = [], ""
-    # Taking code apart can take the square of a line's length; nobody's own lines are as long.
-    lines = [line[:_LINE] for line in source[:_CODE].split("\n")]
+    # Taking code apart can take the square of a line's length, and of the empty lines that follow each other.
+    lines = [line[:_LINE] for line in source[:_CODE].splitlines() if line.strip()]
     for kind, text in PythonLexer(stripall=True).get_tokens("\n".join(lines)):
         if kind in Comment or kind in String.Doc or kind in Whitespace or not text.strip():
             continue

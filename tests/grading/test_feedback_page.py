@@ -213,6 +213,7 @@ def test_a_formula_that_cannot_be_converted_is_shown_as_it_was_written():
         "{" * 1999,
         "_",
         "^^",
+        r"1\limits",
     ):
         assert formula(tex).startswith(("<code>", "<math"))
     assert formula("<b>" + r"\nosuch") == r"<code>&lt;b&gt;\nosuch</code>"
@@ -231,3 +232,12 @@ def test_an_answer_of_any_length_is_on_its_page_in_no_time(pattern):
     assert html.unescape(prose) == html.unescape(re.sub("</?(div|pre)[^>]*>", "", code)).join(
         ["<pre>", "</pre>"]
     )
+
+
+@pytest.mark.parametrize("blank", ["\t\n", "    \n", "\f\n"])
+def test_code_with_thousands_of_empty_lines_is_on_its_page_in_no_time(blank):
+    text = blank * (19_000 // len(blank)) + "x = 1"
+    start = time.process_time()
+    page = FeedbackPage()._highlighter("python")(text)
+    assert time.process_time() - start < 1
+    assert "x = 1" in page
