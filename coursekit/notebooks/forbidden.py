@@ -143,8 +143,10 @@ def _reached_names(tree: ast.Module, aliases: dict[str, str]) -> list[tuple[str,
                 full = f"{node.module}.{item.name}" if item.name != "*" else node.module
                 reached.append((full, node.lineno))
                 aliases[item.asname or item.name] = full
+    # Only whole chains: to follow each of their links would take the square of a chain's length.
+    links = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute | ast.Name):
+        if isinstance(node, ast.Attribute | ast.Name) and id(node) not in links:
             dotted = _dotted(node)
             first, _, rest = dotted.partition(".")
             if first in aliases:

@@ -136,6 +136,8 @@ def test_a_cell_nested_deeper_than_python_goes_is_no_code(source):
     assert find_forbidden(notebook(solution(source))) == []
 
 
-def test_a_name_with_thousands_of_dots_is_read():
-    found = find_forbidden(notebook(solution("import torch\ntorch.optim" + ".a" * 2500)))
+def test_names_with_thousands_of_dots_are_read_in_no_time():
+    start = time.process_time()
+    found = find_forbidden(notebook(solution("import torch\n" + f"torch.optim{'.a' * 2500}\n" * 19)))
+    assert time.process_time() - start < 2
     assert [finding.name for finding in found] == ["torch.optim"]
