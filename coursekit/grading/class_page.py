@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from coursekit.grading.class_report import ClassReport
 BLUE, ORANGE = "#0072B2", "#E69F00"
 
 
-def page(report: ClassReport) -> str:
-    """Return the page.
+def page(report: ClassReport, pages: Mapping[str, str]) -> str:
+    """Return the page; `pages` holds the address of each student's feedback.
 
     Raises: MissingExtraError if matplotlib is not installed.
     """
@@ -24,7 +25,10 @@ def page(report: ClassReport) -> str:
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     plots = {"scores": _svg(score_plot(report)), "tasks": _svg(task_plot(report))}
     return environment.get_template("class_report.html.j2").render(
-        report=report, plots=plots, titles={"scores": score_title(report), "tasks": task_title(report)}
+        report=report,
+        pages=pages,
+        plots=plots,
+        titles={"scores": score_title(report), "tasks": task_title(report)},
     )
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from coursekit.errors import InputError
 from coursekit.grading import journal
@@ -18,6 +20,7 @@ from coursekit.grading.gradesheet import shielded
 from coursekit.grading.intake import RejectedError, parse_answers, read_submission
 from coursekit.grading.rebuild import grade_id_of, is_solution, rebuild
 from coursekit.grading.record import replace_text
+from coursekit.grading.roster import read_students
 from coursekit.grading.similarity import Likeness, near_identical
 from coursekit.grading.template import load_template
 from coursekit.notebooks.scoring import CellScore
@@ -56,7 +59,8 @@ class Failure:
 class ClassReport:
     """What a class handed in and earned.
 
-    scores: student -> points, in order of points. versions: version of the exercise -> how many grades.
+    scores: student -> points, in order of points. names: student -> full name.
+    versions: version of the exercise -> how many grades.
     flags: kind of flag -> "student" or "student: where".
     """
 
@@ -71,6 +75,7 @@ class ClassReport:
     likeness: Likeness
     versions: dict[str, int]
     waiting: int
+    names: dict[str, str]
 
     @property
     def hardest(self) -> Task | None:
@@ -103,6 +108,10 @@ def class_report(course: Course, assignment: str) -> ClassReport:
         likeness=likeness(course, assignment, students=[result.student for result in graded]),
         versions=dict(Counter(entry.version for entry in noted.values())),
         waiting=sum(student in noted for student, _ in journal.waiting(course.gradebook, assignment)),
+        names={
+            student.id: f"{student.first_name} {student.last_name}".strip()
+            for student in read_students(course)
+        },
     )
 
 
@@ -149,7 +158,11 @@ def write_class_report(course: Course, assignment: str, folder: Path) -> tuple[P
 
     report = class_report(course, assignment)
     html, table = (Path(folder) / f"{assignment}.{suffix}" for suffix in ("html", "csv"))
-    replace_text(html, page(report))
+    found = {student: course.feedback(student, assignment) for student in report.scores}
+    pages = {
+        student: quote(os.path.relpath(path, folder)) for student, path in found.items() if path.is_file()
+    }
+    replace_text(html, page(report, pages))
     replace_text(table, csv_text(report))
     return html, table
 

@@ -1,6 +1,10 @@
 """The class report: its numbers against counts by hand, its page against what students write."""
 
 import csv
+import os
+import re
+import shutil
+from urllib.parse import unquote
 
 import pytest
 
@@ -10,6 +14,7 @@ from coursekit.grading.class_page import page
 from coursekit.grading.class_report import class_report, csv_text, write_class_report
 from tests.grading.conftest import copied
 
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 WRONG = "def add(left, right):\n    return left - right"
 EVIL = "def add(left, right):\n    raise ValueError('=<script>document.title=1</script>')"
 LONG = "\n".join(f"    total = total + sum(numbers) * {n} - len(numbers)" for n in range(8))
@@ -72,7 +77,7 @@ def test_the_csv_holds_the_whole_report_and_no_formula(report):
 
 
 def test_the_page_is_one_file_with_two_plots_and_nothing_of_a_students_as_markup(graded, report):
-    text = page(report)
+    text = page(report, {})
     assert text.count("<svg") == 2
     assert 'aria-label="Hardest: explain, 0% of its points earned"' in text
     assert "<script" not in text
@@ -94,7 +99,28 @@ def test_the_command_writes_both_files(graded, tmp_path):
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
     assert (tmp_path / "out" / "toy_adding.html").read_text("utf-8").startswith("<!DOCTYPE html>")
+    text = (tmp_path / "out" / "toy_adding.html").read_text("utf-8")
+    (link,) = re.findall(r'href="([^"]*/ada/[^"]*)"', text)
+    assert (tmp_path / "out" / unquote(link)).resolve() == graded.course.feedback(
+        "ada", graded.slug
+    ).resolve()
     assert (tmp_path / "out" / "toy_adding.csv").read_text("utf-8").startswith("section,what,")
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+def test_on_a_phone_the_page_is_not_wider_than_the_screen_and_names_are_read(graded, tmp_path):
+    from playwright.sync_api import sync_playwright
+
+    html, _ = write_class_report(graded.course, graded.slug, tmp_path)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": 390, "height": 800})
+        page.goto(html.as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert page.locator("td.id").first.bounding_box()["width"] > 40
+        browser.close()
 
 
 def test_a_class_that_nobody_graded_has_no_report(classroom, tmp_path):
