@@ -33,6 +33,8 @@ def undivided(
         return "n_layers"
     if schedule == "interleaved" and grad_accum_steps % pp_size != 0:
         return "grad_accum_steps"
+    if n_experts == 0 and ep_size > 1:
+        return "ep_size"
     if n_heads % tp_size != 0:
         return "n_heads"
     if n_kv_heads % tp_size != 0:
@@ -41,8 +43,6 @@ def undivided(
         return "d_ff"
     if n_experts > 0 and expert_d_ff % tp_size != 0:
         return "expert_d_ff"
-    if n_experts == 0 and ep_size > 1:
-        return "ep_size"
     if n_experts % ep_size != 0:
         return "n_experts"
     if seq_len % cp_size != 0:

@@ -1,49 +1,76 @@
 """The planner's page: its results against the package, on many random questions, and the form in use."""
 
+import dataclasses
 import json
 import math
 import random
+import re
 
 import pytest
 from course_book import planner
 
+from coursekit.cli.plan_counts import count
+from coursekit.cli.plan_models import planned_models
 from coursekit.errors import InputError
+from coursekit.formulas.parameters import parameters_used
 from coursekit.models.config import GPTConfig
+from coursekit.models.latent import LatentConfig
 from coursekit.models.presets import PRESETS
 from coursekit.plan.bytes_sent import communication
 from coursekit.plan.cluster import Cluster
 from coursekit.plan.data_sheets import DEVICES
-from coursekit.plan.layout import Layout, check_layout
+from coursekit.plan.layout import ExpertLayers, Layout, check_layout
 from coursekit.plan.memory_per_device import known_values, memory
 from coursekit.plan.operations import flops_per_token
 from coursekit.plan.parameter_count import parameters
 from coursekit.plan.recipes import RECIPES
 from coursekit.plan.step_time import step_seconds
+from coursekit.plan.storage import cache_bytes_per_token
 
 pytestmark = pytest.mark.browser
 
 
+MODELS = planned_models()
+
+
+def random_shape(draw):
+    heads = draw.choice([4, 6, 8, 16, 40])
+    latent = draw.random() < 0.4
+    numbers = {name: draw.choice([16, 64, 128]) for name in ("kv_rank", "nope_dim", "rope_dim", "v_dim")}
+    numbers["q_rank"] = draw.choice([0, 192])
+    return (LatentConfig if latent else GPTConfig)(
+        draw.randint(100, 200_000), draw.choice([128, 1024, 8192]),
+        d_model=heads * draw.choice([32, 64, 128]),
+        n_layers=draw.randint(1, 130), n_heads=heads, n_kv_heads=draw.choice([heads, heads // 2, 2, 1]),
+        d_ff=draw.choice([None, 64, 4096, 1000]), norm=draw.choice(["layernorm", "rmsnorm"]),
+        activation=draw.choice(["gelu", "swiglu"]), position=draw.choice(["learned", "rope"]),
+        bias=draw.random() < 0.5, tie_embeddings=draw.random() < 0.5, **(numbers if latent else {}),
+    )  # fmt: skip
+
+
+def random_experts(draw):
+    n_experts = draw.choice([1, 6, 8, 64, 256])
+    return ExpertLayers(
+        n_experts, draw.randint(1, min(8, n_experts)), every=draw.choice([1, 1, 1, 2]),
+        d_ff=draw.choice([None, 100, 1408, 2048]), n_shared=draw.choice([0, 0, 1, 2]),
+        first_dense=draw.choice([0, 0, 1, 3, 20]),
+    )  # fmt: skip
+
+
 def random_question(draw):
-    """Return a shape, a layout, a cluster, a sequence length and a recipe, which need not go together."""
+    """Return shape, experts, layout, cluster, sequence length and recipe, which need not go together."""
     if draw.random() < 0.5:
-        shape = draw.choice(list(PRESETS.values()))
+        shape, experts = draw.choice(list(MODELS.values()))
     else:
-        heads = draw.choice([4, 6, 8, 16, 40])
-        shape = GPTConfig(
-            draw.randint(100, 200_000), draw.choice([128, 1024, 8192]),
-            d_model=heads * draw.choice([32, 64, 128]),
-            n_layers=draw.randint(1, 130), n_heads=heads, n_kv_heads=draw.choice([heads, heads // 2, 2, 1]),
-            d_ff=draw.choice([None, 64, 4096, 1000]), norm=draw.choice(["layernorm", "rmsnorm"]),
-            activation=draw.choice(["gelu", "swiglu"]), position=draw.choice(["learned", "rope"]),
-            bias=draw.random() < 0.5, tie_embeddings=draw.random() < 0.5,
-        )  # fmt: skip
+        shape, experts = random_shape(draw), draw.choice([None, random_experts(draw)])
     pp_size = draw.choice([1, 1, 2, 3, 4, 16])
     stages = draw.choice([1, 2, 4]) if pp_size > 1 else 1
     layout = Layout(
         dp_size=draw.choice([1, 2, 3, 8, 128]), tp_size=draw.choice([1, 2, 3, 4, 8, 16]), pp_size=pp_size,
-        cp_size=draw.choice([1, 1, 2, 4]), zero_stage=draw.randint(0, 3),
+        cp_size=draw.choice([1, 1, 2, 4]), ep_size=draw.choice([1, 2, 2, 4, 8] if experts else [1] * 9 + [2]),
+        zero_stage=draw.randint(0, 3),
         sequence_parallel=draw.random() < 0.5, micro_batch_size=draw.randint(1, 4),
-        grad_accum_steps=draw.randint(1, 64),
+        grad_accum_steps=draw.choice([pp_size * draw.randint(1, 16), draw.randint(1, 64)]),
         checkpointing=draw.choice(["none", "selective", "full"]),
         attention=draw.choice(["flash", "materialized"]), stages_per_rank=stages,
         schedule="interleaved" if stages > 1 else draw.choice(["1f1b", "gpipe"]),
@@ -54,23 +81,40 @@ def random_question(draw):
         inter_bytes_per_second=draw.choice([1e9, 12.5e9, 50e9]),
     )  # fmt: skip
     seq_len = draw.choice([128, 512, 1024, 8192, 8190, 131_072])
-    return shape, layout, cluster, seq_len, draw.choice(list(RECIPES))
+    return shape, experts, layout, cluster, seq_len, draw.choice(list(RECIPES))
 
 
-def in_python_planned(shape, layout, cluster, seq_len, recipe):
+# What the page calls the number that an error of `check_layout` begins with.
+NAMES = {
+    "fewer layers": "n_layers",
+    "an interleaved": "grad_accum_steps",
+    "the experts'": "expert_d_ff",
+    "the model": "ep_size",
+}
+
+
+def in_python_planned(shape, experts, layout, cluster, seq_len, recipe):
     """Return what the package says, in the form of the page's results; or what does not divide."""
     try:
-        check_layout(shape, layout, None, seq_len)
+        check_layout(shape, layout, experts, seq_len)
     except InputError as error:
-        return "n_layers" if "layers" in str(error) else str(error).split()[0]
-    options = {"seq_len": seq_len, "recipe": recipe}
+        first, second, *_ = str(error).split()
+        return NAMES.get(f"{first} {second}", first)
+    options = {"seq_len": seq_len, "recipe": recipe, "experts": experts}
     sent = communication(shape, layout, **options)
+    params = parameters(shape, experts=experts)
+    used = parameters_used(
+        dict(params.parts), experts.n_experts if experts else 0, experts.top_k if experts else 0
+    )
     return {
         "memory": dict(memory(shape, layout, **options).parts),
         "step": dict(step_seconds(shape, layout, cluster, **options).parts),
         "sent": dict(sent.parts),
-        "parameters": parameters(shape).total,
-        "flops": flops_per_token(shape, seq_len=seq_len).total,
+        "parameters": params.total,
+        "used": used,
+        "tokens": layout.global_batch_size * seq_len,
+        "cache": cache_bytes_per_token(shape),
+        "flops": flops_per_token(shape, seq_len=seq_len, experts=experts).total,
     }
 
 
@@ -79,8 +123,8 @@ def in_the_browser_planned(chromium, questions, script=None):
     page.goto("about:blank")
     page.add_script_tag(content=script or planner.script())
     values = [
-        known_values(shape, layout, None, recipe) | cluster.scalars() | {"seq_len": seq_len}
-        for shape, layout, cluster, seq_len, recipe in questions
+        known_values(shape, layout, experts, recipe) | cluster.scalars() | {"seq_len": seq_len}
+        for shape, experts, layout, cluster, seq_len, recipe in questions
     ]
     results = page.evaluate(
         """(text) => JSON.stringify(JSON.parse(text).map((values) => {
@@ -88,9 +132,11 @@ def in_the_browser_planned(chromium, questions, script=None):
             if (number) return number;
             const { memory, step, sent, run } = coursekitPlanner.plan(values);
             const sends = new Map([...sent].filter(([, bytes]) => bytes !== 0));
-            const [parameters, flops] = ["parameters", "FLOPs of a token"].map((name) => run.get(name));
+            const [parameters, flops, tokens, cache] = ["parameters", "FLOPs of a token", "tokens of a step",
+                "bytes of a token in a KV cache of 16 bits"].map((name) => run.get(name));
+            const used = run.get("parameters that a token uses") ?? parameters;
             const [m, s, b] = [memory, step, sends].map(Object.fromEntries);
-            return { memory: m, step: s, sent: b, parameters, flops };
+            return { memory: m, step: s, sent: b, parameters, used, tokens, cache, flops };
         }))""",
         json.dumps(values),
     )
@@ -111,13 +157,13 @@ def test_the_page_plans_as_the_package_does(chromium):
     draw = random.Random(7)
     questions = [random_question(draw) for _ in range(500)]
     wanted = [in_python_planned(*question) for question in questions]
-    assert sum(isinstance(want, dict) for want in wanted) > 150
-    assert {want for want in wanted if isinstance(want, str)} >= {
-        "n_layers",
-        "n_heads",
-        "n_kv_heads",
-        "d_ff",
-        "seq_len",
+    planned = [(q, want) for q, want in zip(questions, wanted, strict=True) if isinstance(want, dict)]
+    assert sum(q[1] is None for q, _ in planned) > 50
+    assert sum("expert" in want["sent"] for _, want in planned) > 20
+    assert sum(isinstance(q[0], LatentConfig) for q, _ in planned) > 30
+    assert {want for want in wanted if isinstance(want, str)} == {
+        *("n_layers", "n_heads", "n_kv_heads", "d_ff", "seq_len"),
+        *("n_experts", "ep_size", "expert_d_ff", "grad_accum_steps"),
     }
     results = in_the_browser_planned(chromium, questions)
     wrong = [(q, g, w) for q, g, w in zip(questions, results, wanted, strict=True) if not agree(g, w)]
@@ -125,13 +171,23 @@ def test_the_page_plans_as_the_package_does(chromium):
 
 
 @pytest.mark.parametrize(
-    "planted", ["py.mul(4, num_layers)", "py.floordiv(n_layers, pp_size)", "py.div(1, shard_size)"]
+    "planted",
+    [
+        "py.mul(4, num_layers)",
+        "py.floordiv(n_layers, pp_size)",
+        "py.div(1, shard_size)",
+        "py.floordiv(n_experts, ep_size)",
+        "py.mul(top_k, message)",
+        "py.div(top_k, n_experts)",
+        "py.add(nope_dim, v_dim)",
+        "py.add(kv_rank, rope_dim)",
+    ],
 )
 def test_a_planted_difference_in_a_formula_is_seen_by_the_plans(chromium, planted):
     script = planner.script()
     assert planted in script
     draw = random.Random(7)
-    questions = [random_question(draw) for _ in range(60)]
+    questions = [random_question(draw) for _ in range(100)]
     results = in_the_browser_planned(chromium, questions, script.replace(planted, f"py.add({planted}, 1)"))
     wanted = [in_python_planned(*question) for question in questions]
     assert not all(map(agree, results, wanted))
@@ -167,7 +223,11 @@ def test_the_form_starts_with_a_layout_that_fits(opened):
 
 
 def test_every_field_has_a_label_and_takes_the_keyboard(opened):
-    for field in opened.locator("form.planner input, form.planner select").all():
+    fields = opened.locator("form.planner input, form.planner select").all()
+    assert {"n_experts", "top_k", "expert_d_ff", "n_shared_experts", "first_dense_layers", "ep_size"} <= {
+        field.get_attribute("name") for field in fields
+    }
+    for field in fields:
         assert field.evaluate("field => field.labels.length") == 1
     opened.get_by_label("Tensor parallel").focus()
     opened.keyboard.press("ArrowUp")
@@ -178,18 +238,19 @@ def test_every_field_has_a_label_and_takes_the_keyboard(opened):
 
 def test_a_preset_fills_the_numbers_and_a_number_leaves_the_preset(opened):
     opened.get_by_label("Model").select_option("gpt3-175b")
+    assert opened.get_by_label("Experts a token").is_disabled()
     assert opened.get_by_label("Width", exact=True).input_value() == "12288"
     assert opened.locator(".planner-verdict").inner_text().startswith("Does not fit: ")
     assert table(opened, "run")["parameters"] == "1.75e11"
-    opened.get_by_label("Layers").fill("2")
+    opened.get_by_label("Layers", exact=True).fill("2")
     assert opened.get_by_label("Model").input_value() == ""
     assert table(opened, "run")["parameters"] != "1.75e11"
 
 
 def test_impossible_choices_are_answered_in_a_sentence(opened):
-    opened.get_by_label("Layers").fill("")
+    opened.get_by_label("Layers", exact=True).fill("")
     assert opened.locator(".planner-verdict").inner_text().startswith("Layers: ")
-    opened.get_by_label("Layers").fill("32")
+    opened.get_by_label("Layers", exact=True).fill("32")
     opened.get_by_label("Key-value heads").fill("1")
     assert opened.locator(".planner-verdict").inner_text() == (
         "Key-value heads (1): 2 tensor ranks cannot share them evenly."
@@ -206,6 +267,29 @@ def test_impossible_choices_are_answered_in_a_sentence(opened):
         ({"pp_size": "64", "num_devices": "128"}, "64 stages need as many layers, and the model has 32."),
         ({"d_model": "4128"}, "Rotary positions turn pairs: width over heads must be even."),
         ({"n_layers": "2000000"}, "Layers: "),
+        ({"n_experts": "8", "top_k": "9"}, "A token cannot use 9 of 8 experts."),
+        ({"n_experts": "0.5"}, "Experts of a layer (0: none): "),
+        (
+            {"n_experts": "6", "ep_size": "4"},
+            "Experts of a layer (0: none) (6): 4 expert-parallel ranks cannot",
+        ),
+        (
+            {"n_experts": "8", "expert_d_ff": "99"},
+            "Width of an expert (99): 2 tensor ranks cannot share them",
+        ),
+        ({"n_experts": "8", "ep_size": "8"}, "8 devices are no multiple of 16, the product of tensor,"),
+        ({"kv_rank": "512", "nope_dim": "", "v_dim": "128"}, "Head without rotary: "),
+        (
+            {"kv_rank": "512", "nope_dim": "9", "rope_dim": "9", "v_dim": "9"},
+            "Rotary positions turn pairs: an",
+        ),
+        ({"num_devices": "8.5"}, "Devices: write a count as 4000000, 4_000_000, 4e6 or 4M."),
+        ({"num_tokens": "many"}, "Tokens of the run: write a count"),
+        ({"vocab_size": ""}, "Vocabulary: "),
+        (
+            {"schedule": "interleaved", "pp_size": "4", "grad_accum_steps": "6"},
+            "Micro-batches of a step (6): an interleaved pipeline takes them in groups of as many as it has",
+        ),
         ({"network": "0"}, "Network, Gb/s a device: "),
         (
             {"position": "learned", "seq_len": "8200"},
@@ -220,9 +304,24 @@ def test_impossible_choices_are_answered_in_a_sentence(opened):
 def test_what_no_cluster_or_model_can_be_is_answered_as_well(opened, choices, answer):
     for name, value in choices.items():
         field = opened.locator(f"form.planner [name={name}]")
-        (field.select_option if name == "position" else field.fill)(value)
-    assert opened.locator(".planner-verdict").inner_text().startswith(answer)
+        (field.select_option if name in ("position", "schedule") else field.fill)(value)
+    verdict = opened.locator(".planner-verdict").inner_text()
+    assert verdict.startswith(answer)
     assert "planner-wrong" in opened.locator(".planner-result").get_attribute("class")
+    # The same sentence stands beside the field, which is described by it.
+    marked = opened.locator("form.planner [aria-invalid=true]")
+    assert marked.get_attribute("aria-describedby") == "planner-error"
+    assert opened.locator("label:has([aria-invalid=true]) + #planner-error").inner_text() == verdict
+
+
+def test_a_field_is_marked_only_while_it_is_wrong(opened):
+    opened.get_by_label("Devices", exact=True).fill("12")
+    assert opened.locator("form.planner [aria-invalid=true]").get_attribute("name") == "num_devices"
+    opened.get_by_label("Tensor parallel").fill("8")
+    assert opened.locator("form.planner [aria-invalid=true]").get_attribute("name") == "tp_size"
+    opened.get_by_label("Devices", exact=True).fill("16")
+    assert opened.locator("form.planner [aria-invalid], #planner-error").count() == 0
+    assert opened.locator(".planner-verdict").inner_text().startswith("Fits: ")
 
 
 def test_the_verdict_says_how_long_where_the_plan_fits(opened):
@@ -237,3 +336,96 @@ def test_without_scripts_the_page_says_where_else_the_answer_is(chromium, tmp_pa
     page.goto((tmp_path / "page.html").as_uri())
     assert "coursekit plan" in page.locator("noscript").inner_text()
     context.close()
+
+
+COUNTS = [
+    "16M",
+    "15.6T",
+    "8Ki",
+    "4_194_304",
+    "4,194,304",
+    "2.5e9",
+    "1.1k",
+    "0.1e1",
+    " 7 ",
+    ".5k",
+    "3.e2",
+    "1e3K",
+]
+NO_COUNTS = [
+    "",
+    "0",
+    "1.5",
+    "-3",
+    "4 M M",
+    "1e-3",
+    "0.1",
+    "1e1000",
+    "eight",
+    "1.0005k",
+    "NaN",
+    "Infinity",
+    "1__e",
+]
+
+
+@pytest.mark.parametrize("text", [*COUNTS, *NO_COUNTS])
+def test_a_count_is_read_as_on_the_command_line(opened, text):
+    opened.get_by_label("Vocabulary").fill(text)
+    verdict = opened.locator(".planner-verdict").inner_text()
+    try:
+        wanted = count(text)
+    except InputError:
+        assert text in NO_COUNTS
+        assert verdict.startswith("Vocabulary: ")
+        return
+    assert text in COUNTS
+    shape = dataclasses.replace(PRESETS["llama3-8b"], vocab_size=wanted)
+    assert table(opened, "run")["parameters"] == f"{parameters(shape).total:.2e}".replace("e+", "e").replace(
+        "e0", "e"
+    )
+
+
+@pytest.mark.parametrize("name", ["mixtral-8x7b", "deepseek-v3"])
+def test_a_published_mixture_is_planned_as_the_command_line_does(opened, name):
+    shape, experts = MODELS[name]
+    opened.get_by_label("Model").select_option(name)
+    chosen = {
+        "num_devices": "2048",
+        "tp_size": "1",
+        "ep_size": "8",
+        "num_tokens": "14.8T",
+        "grad_accum_steps": "60",
+    }
+    for field, value in chosen.items():
+        opened.locator(f"form.planner [name={field}]").fill(value)
+    layout = Layout(dp_size=256, ep_size=8, zero_stage=3, sequence_parallel=True, grad_accum_steps=60)
+    options = {"seq_len": 4096, "recipe": "mixed_18", "experts": experts}
+    told = table(opened, "memory")
+    for part, value in memory(shape, layout, **options).parts.items():
+        assert float(told[part.replace("_", " ")].split()[0].replace(",", "")) == pytest.approx(
+            value / 2**30, rel=0.006
+        )
+    assert opened.get_by_label("Experts of a layer").input_value() == str(experts.n_experts)
+    assert opened.get_by_label("Key-value rank").input_value() == str(getattr(shape, "kv_rank", 0))
+    run = table(opened, "run")
+    assert run["tokens of the run"] == "1.48e13"
+    assert float(run["parameters that a token uses"]) == pytest.approx(
+        {"mixtral-8x7b": 12.9e9, "deepseek-v3": 37.6e9}[name], rel=0.003
+    )
+    # Back to a dense model: what belongs to experts or latents is out of use, and out of the plan.
+    opened.get_by_label("Model").select_option("llama3-8b")
+    assert opened.get_by_label("Expert parallel").is_disabled()
+    assert opened.get_by_label("Query rank").is_disabled()
+    dense = dataclasses.replace(layout, dp_size=2048, ep_size=1)
+    wanted = memory(PRESETS["llama3-8b"], dense, seq_len=8192, recipe="mixed_18").total
+    assert table(opened, "memory")["total"] == f"{wanted / 2**30:.3g} GiB"
+
+
+def test_a_number_of_the_model_without_a_field_is_the_same_in_all_of_them():
+    # What the page has no field for would be lost with the first number that is changed.
+    fields = set(re.findall(r'name="(\w+)"', planner.planner_html("")))
+    models = json.loads(re.search(r'id="planner-data">(.*?)</script>', planner.planner_html(""))[1])["models"]
+    hidden = {name for model in models.values() for name in model} - fields
+    assert hidden == {"has_dropout", "experts_every"}
+    assert all(len({model[name] for model in models.values()}) == 1 for name in hidden)
