@@ -42,21 +42,23 @@ class Submission:
 
 @dataclass(frozen=True)
 class Answer:
-    """The text of one cell of the student's that carries a grade_id."""
+    """The text of one cell of the student's; its grade_id, None for code without one."""
 
     source: str
     cell_type: str
+    grade_id: str | None = None
 
 
 @dataclass(frozen=True)
 class Answers:
     """What a submitted notebook holds: cells by grade_id in its order.
 
-    graded: those that carry points; slug: the exercise that it says it is of.
+    order: all of these and code cells without a grade_id; graded: those that carry points; slug: the exercise
+    that it says it is of.
     """
 
     by_id: dict[str, list[Answer]] = field(default_factory=dict)
-    order: tuple[str, ...] = ()
+    order: tuple[Answer, ...] = ()
     graded: frozenset[str] = frozenset()
     slug: str | None = None
 
@@ -93,18 +95,19 @@ def fingerprint(course: Course, assignment: str, *, student: str) -> str:
 
 
 def parse_answers(data: bytes) -> Answers:
-    """Return the cells of a submitted notebook that carry a grade_id.
+    """Return the cells of a submitted notebook that carry a grade_id, and its other code cells.
 
     Raises: RejectedError if the bytes are empty, no JSON, or no notebook. Never anything else.
     """
     by_id: dict[str, list[Answer]] = {}
     order, graded, notebook = [], set(), _load(data)
     for cell in _cells(notebook):
-        grade_id = _grade_id(cell)
+        grade_id, kind = _grade_id(cell), cell.get("cell_type")
+        if grade_id is not None or kind == "code":
+            answer = Answer(_text(cell.get("source", cell.get("input"))), str(kind), grade_id)
+            order.append(answer)
         if grade_id is not None:
-            answer = Answer(_text(cell.get("source", cell.get("input"))), str(cell.get("cell_type")))
             by_id.setdefault(grade_id, []).append(answer)
-            order.append(grade_id)
             graded.update([grade_id] if cell["metadata"]["nbgrader"].get("grade") is True else [])
     return Answers(by_id, tuple(order), frozenset(graded), slug_of(notebook))
 

@@ -6,6 +6,7 @@ import copy
 from dataclasses import dataclass
 from typing import Any
 
+from coursekit.grading.additions import with_needed_cells
 from coursekit.grading.intake import (
     MAX_ANSWER_CHARACTERS,
     Answer,
@@ -48,7 +49,7 @@ class Rebuilt:
 
 
 def rebuild(template: Template, answers: Answers) -> Rebuilt:
-    """Return the template with each solution cell's text taken from the student.
+    """Return the template with each solution cell's text taken from the student, and cells that these need.
 
     Deleted cells stay stubs, reordered ones stand where they belong, test cells are always the template's.
     Raises: RejectedError if this is the notebook of another exercise.
@@ -56,6 +57,7 @@ def rebuild(template: Template, answers: Answers) -> Rebuilt:
     reject_other_exercise(answers, slug=slug_of(template.notebook), known=template.released)
     notebook = copy.deepcopy(template.notebook)
     unanswered, flags = set(), _order_flags(template, answers)
+    chosen: list[Answer] = []
     for cell in notebook["cells"]:
         grade_id = grade_id_of(cell)
         if grade_id is None:
@@ -63,9 +65,16 @@ def rebuild(template: Template, answers: Answers) -> Rebuilt:
         given, released = answers.by_id.get(grade_id, []), template.released[grade_id]
         flags += _cell_flags(cell, given, released)
         if is_solution(cell):
-            cell["source"] = _chosen(given, released)
+            answer = _chosen(given, released)
+            cell["source"] = answer.source
+            chosen.append(answer)
             if _same(cell["source"], released):
                 unanswered.add(grade_id)
+    ids = {id(answer) for answer in chosen}
+    cells = with_needed_cells(notebook["cells"], answers, ids, template.released)
+    added = len(cells) - len(notebook["cells"])
+    flags += [f"added_cells:{added}"] if added else []
+    notebook["cells"] = cells
     return Rebuilt(notebook, frozenset(unanswered), tuple(flags))
 
 
@@ -84,11 +93,12 @@ def is_grade(cell: Cell) -> bool:
     return bool(cell["metadata"].get("nbgrader", {}).get("grade"))
 
 
-def _chosen(given: list[Answer], released: str) -> str:
+def _chosen(given: list[Answer], released: str) -> Answer:
     # Of copies the last one counts, as it would in the student's own run, unless it is an untouched stub.
-    bearable = [answer.source for answer in given if len(answer.source) <= MAX_ANSWER_CHARACTERS]
-    written = [source for source in bearable if not _same(source, released)]
-    return written[-1] if written else released
+    bearable = [answer for answer in given if len(answer.source) <= MAX_ANSWER_CHARACTERS]
+    written = [answer for answer in bearable if not _same(answer.source, released)]
+    untouched = [answer for answer in bearable if _same(answer.source, released)]
+    return [Answer(released, "code"), *untouched, *written][-1]
 
 
 def _cell_flags(cell: Cell, given: list[Answer], released: str) -> list[str]:
@@ -107,7 +117,8 @@ def _cell_flags(cell: Cell, given: list[Answer], released: str) -> list[str]:
 
 def _order_flags(template: Template, answers: Answers) -> list[str]:
     positions = {grade_id: i for i, grade_id in enumerate(template.released)}
-    seen = [positions[grade_id] for grade_id in dict.fromkeys(answers.order) if grade_id in positions]
+    names = dict.fromkeys(answer.grade_id for answer in answers.order)
+    seen = [positions[name] for name in names if name in positions]
     unknown = [grade_id for grade_id in answers.by_id if grade_id not in positions]
     flags = [f"unknown_cells:{len(unknown)}"] if unknown else []
     return flags + ([] if seen == sorted(seen) else ["reordered_cells"])

@@ -18,15 +18,24 @@ from coursekit.notebooks.scoring import grading_words
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
+ADDED = "added"
+"""Key in the `coursekit` metadata of a learner's own cell that an answer needs: what it is called."""
+
 # Python counts the depth of a tree for all threads together: two that parse at once may raise SystemError
 # (python/cpython issue 106905). Grading parses in several threads.
 _PARSING = threading.Lock()
+_PYTHON_MAGICS = ("time", "capture", "prun")  # that run the cell's code in the notebook itself
+# Magics, shell lines and questions. Not \s, which matches newlines as well: a run of empty lines would be
+# looked through from each of them.
+_IPYTHON_LINE = re.compile(
+    r"^([^\S\n]*)(?:[\w, ]{1,99}=[^\S\n]*)?(?:[%!?].*|[\w.]{1,99}\?\??[^\S\n]*)$", re.MULTILINE
+)
 _IMPORT_CALLS = ("__import__", "import_module", "importlib.import_module")
 
 
 @dataclass(frozen=True)
 class Forbidden:
-    """A forbidden name in a solution cell; `line` counts from 1 within the cell."""
+    """A forbidden name in a learner's cell; `line` counts from 1 within the cell."""
 
     grade_id: str
     name: str
@@ -42,7 +51,7 @@ class Forbidden:
 
 
 def find_forbidden(notebook: NotebookNode) -> list[Forbidden]:
-    """Return the forbidden names that solution cells use, by the notebook's `coursekit.forbidden` metadata.
+    """Return the forbidden names that a learner's cells use, by the notebook's `coursekit.forbidden` list.
 
     Seen are imports, `from` imports, aliases (also of other cells), attribute chains such as
     `torch.optim.SGD`, and `importlib.import_module` with a literal name. One finding a name and cell.
@@ -55,10 +64,8 @@ def find_forbidden(notebook: NotebookNode) -> list[Forbidden]:
         if tree is None:
             continue
         reached = _reached_names(tree, aliases)
-        if not is_solution_code(cell):
-            continue
-        grade_id = grading_words(cell)["grade_id"]
-        for name, line in reached:
+        grade_id = _answers_name(cell)
+        for name, line in reached if grade_id else []:
             rule = next((rule for rule in forbidden if name == rule or name.startswith(rule + ".")), None)
             if rule:
                 found.setdefault((grade_id, rule), Forbidden(grade_id, rule, line))
@@ -66,7 +73,7 @@ def find_forbidden(notebook: NotebookNode) -> list[Forbidden]:
 
 
 def block_forbidden(notebook: NotebookNode) -> tuple[NotebookNode, list[Forbidden]]:
-    """Return a copy in which solution cells with a forbidden name raise its message, and the findings.
+    """Return a copy in which a learner's cells with a forbidden name raise its message, and the findings.
 
     What such a cell would have defined still exists, and raises the same message when a test calls it.
     """
@@ -76,8 +83,8 @@ def block_forbidden(notebook: NotebookNode) -> tuple[NotebookNode, list[Forbidde
         messages.setdefault(finding.grade_id, finding.message)
     copy = deepcopy(notebook)
     for cell in copy.cells:
-        if is_solution_code(cell) and grading_words(cell)["grade_id"] in messages:
-            cell.source = _raising(cell.source, messages[grading_words(cell)["grade_id"]])
+        if _answers_name(cell) in messages:
+            cell.source = _raising(cell.source, messages[_answers_name(cell)])
     return copy, findings
 
 
@@ -86,17 +93,38 @@ def is_solution_code(cell: NotebookNode) -> bool:
     return cell.cell_type == "code" and bool(grading_words(cell).get("solution"))
 
 
+def _answers_name(cell: NotebookNode) -> str:
+    """Return what a cell of the learner's work is called, or ""."""
+    if is_solution_code(cell):
+        return grading_words(cell)["grade_id"]
+    return str(cell.metadata.get("coursekit", {}).get(ADDED, "")) if cell.cell_type == "code" else ""
+
+
 def parse_cell(source: str) -> ast.Module | None:
     """Return the syntax tree of a cell, IPython's magics and shell lines blanked, or None where it is
     not Python.
     """
+    return read_cell(source)[1]
+
+
+def read_cell(source: str) -> tuple[str, ast.Module | None]:
+    """Return a cell as Python, without what is IPython's alone, and its syntax tree, if it has one."""
+    text = source
     if source.lstrip().startswith("%%"):
-        return None
-    # Not \s, which matches newlines as well: a run of empty lines would be looked through from each of them.
-    blanked = re.sub(r"^([^\S\n]*)[%!].*$", r"\1pass", source, flags=re.MULTILINE)
+        magic, _, text = source.lstrip().partition("\n")
+        if magic[2:].split(" ")[0].strip() not in _PYTHON_MAGICS:
+            return source, None
+    tree = _parse(text)
+    if tree is None:  # only now: a line of an expression may begin with % as well
+        text = _IPYTHON_LINE.sub(r"\1pass", text)
+        tree = _parse(text)
+    return text, tree
+
+
+def _parse(text: str) -> ast.Module | None:
     try:
         with _PARSING:
-            return ast.parse(blanked)
+            return ast.parse(text)
     # The last two: nested deeper than Python can go, here as where the cell is run.
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None

@@ -1,4 +1,4 @@
-"""Which cells of a learner's notebook were given: grading runs those, with the answers, and no others."""
+"""Which cells of a learner's notebook were given: grading runs those, the answers, and what answers need."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import re
 from copy import deepcopy
 from typing import TYPE_CHECKING
 
-from coursekit.notebooks.forbidden import bound_names, parse_cell
+from coursekit.notebooks.forbidden import ADDED
+from coursekit.notebooks.needed import Kind, find_needs
 from coursekit.notebooks.scoring import grading_words
 
 if TYPE_CHECKING:
@@ -29,27 +30,37 @@ def source_checksum(source: str) -> str:
     return hashlib.md5(source.strip().encode(), usedforsecurity=False).hexdigest()
 
 
-def without_added_cells(notebook: NotebookNode) -> tuple[NotebookNode, list[str]]:
-    """Return a copy without the code cells that the learner added, and notes on what will be missed.
+def without_scratch_cells(notebook: NotebookNode) -> tuple[NotebookNode, list[str]]:
+    """Return a copy without the code cells that no answer needs, and notes on what will be missed.
 
-    A learner may add cells to try things out. Grading leaves them out, so the check does too; otherwise an
-    answer that needs a function from such a cell would pass here and fail there.
+    A learner may add cells to try things out. Grading runs those that an answer needs and no others, so the
+    check does too.
     """
     copy, notes = deepcopy(notebook), []
-    copy.cells = [cell for cell in notebook.cells if not is_added(cell)]
-    lost = {name for cell in filter(is_added, notebook.cells) for name in _names(cell.source)}
-    kept = {name for cell in copy.cells if cell.cell_type == "code" for name in _names(cell.source)}
-    if lost - kept:
-        names = ", ".join(sorted(lost - kept))
+    code = [cell for cell in copy.cells if cell.cell_type == "code"]
+    needs = find_needs([(_kind(cell), cell.source) for cell in code])
+    scratch = {id(cell) for n, cell in enumerate(code) if is_added(cell) and n not in needs.cells}
+    for number in needs.cells:
+        code[number].metadata.setdefault("coursekit", {})[ADDED] = f"added-{number}"
+    copy.cells = [cell for cell in copy.cells if id(cell) not in scratch]
+    if needs.from_tests:
+        names = ", ".join(sorted(needs.from_tests))
         notes.append(
-            f"{names}: defined in a cell that you added; grading runs the given cells only, so if an "
-            "answer needs it, move it into an answer's cell"
+            f"{names}: an answer uses it, and only a test cell defines it; grading runs the tests elsewhere, "
+            "so define it in the answer's cell"
         )
     if any(map(is_edited, copy.cells)):
         notes.append(
             "you changed an example cell; grading runs the original, so no answer may need the change"
         )
     return copy, notes
+
+
+def _kind(cell: NotebookNode) -> Kind:
+    words = grading_words(cell)
+    if is_added(cell):
+        return "added"
+    return "answer" if words.get("solution") else "test" if words.get("grade") else "given"
 
 
 def is_added(cell: NotebookNode) -> bool:
@@ -66,8 +77,3 @@ def is_edited(cell: NotebookNode) -> bool:
 
 def _released(cell: NotebookNode) -> str | None:
     return cell.metadata.get("coursekit", {}).get(RELEASED)
-
-
-def _names(source: str) -> set[str]:
-    tree = parse_cell(source)
-    return bound_names(tree) - {"check"} if tree else set()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from coursekit.errors import InputError, require
 from coursekit.notebooks.execute import CELL_SECONDS, CHECKING, run_notebook
 from coursekit.notebooks.forbidden import block_forbidden, bound_names, is_solution_code, parse_cell
-from coursekit.notebooks.given import without_added_cells
+from coursekit.notebooks.given import without_scratch_cells
 from coursekit.notebooks.scoring import (
     CellScore,
     error_message,
@@ -131,7 +131,7 @@ def check_notebook(path: Path | str, *, cell_seconds: float = CELL_SECONDS) -> C
     """
     path = Path(path)
     notebook = read_notebook(path)
-    given, added = without_added_cells(notebook)
+    given, added = without_scratch_cells(notebook)
     blocked, findings = block_forbidden(given)
     executed = run_notebook(blocked, cwd=path.resolve().parent, cell_seconds=cell_seconds)
     changed = {name_of(cell) for cell in notebook.cells if is_changed(cell)}

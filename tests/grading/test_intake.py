@@ -48,7 +48,7 @@ def test_answers_are_found_by_grade_id_in_the_notebooks_order():
         "b": ["1", "4"],
         "a": ["2\n3"],
     }
-    assert answers.order == ("b", "a", "b")
+    assert [answer.grade_id for answer in answers.order] == ["b", "a", "b"]
 
 
 @pytest.mark.parametrize(

@@ -126,14 +126,25 @@ HELPER = "def half(x):\n    return x / 2"
 USES_HELPER = "def token_mean(loss_sums, num_valid):\n    return half(2 * sum(loss_sums) / sum(num_valid))"
 
 
-def test_an_answer_that_needs_an_added_cell_fails_here_as_it_does_in_grading(solved, save):
+def test_an_answer_may_need_an_added_cell_as_in_grading(solved, save):
     notebook = with_answers(solved, {"token_mean": USES_HELPER})
+    assert not check_notebook(save(notebook)).passed
     notebook.cells.insert(0, new_code_cell(HELPER))
+    assert check_notebook(save(notebook)).passed
+
+
+def test_what_is_forbidden_is_so_in_an_added_cell_too(solved, save):
+    notebook = with_answers(solved, {"token_mean": USES_HELPER})
+    notebook.cells.insert(0, new_code_cell(f"import statistics\n{HELPER}"))
     report = check_notebook(save(notebook))
     assert scores(report)["test_token_mean"] == 0
-    assert any(note.startswith("half: defined in a cell that you added") for note in report.notes)
-    inside = with_answers(solved, {"token_mean": f"{HELPER}\n\n{USES_HELPER}"})
-    assert check_notebook(save(inside)).passed
+    assert any("write it without statistics" in note for note in report.notes)
+
+
+def test_a_name_that_an_answer_takes_from_a_test_is_named(solved, save):
+    leans = "def append_squares(values, count):\n    values += expected\n    return len(expected)"
+    report = check_notebook(save(with_answers(solved, {"append_squares": leans})))
+    assert any(note.startswith("expected: an answer uses it") for note in report.notes)
 
 
 def test_an_added_cell_that_no_answer_needs_costs_nothing(solved, save):
