@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from coursekit.notebooks.plain import NotPlainError, check_plain, is_tensor
+from coursekit.notebooks.plain import NotPlainError, as_plain, is_tensor
 from coursekit.notebooks.wrong import WrongAnswer, is_unwritten, sentence
 
 _NUMBERS = (int, float, complex)
@@ -35,7 +35,7 @@ def expect_close(got: Any, want: Any, *, rtol: float = 1e-6, atol: float = 0.0, 
 
     Raises: WrongAnswer.
     """
-    _check_plain_answer(got, hint)
+    got = _plain_answer(got, hint)
     _close(got, want, "", rtol, atol, hint)
 
 
@@ -50,7 +50,7 @@ def expect_equal(got: Any, want: Any, *, hint: str = "") -> None:
 
     Raises: WrongAnswer.
     """
-    _check_plain_answer(got, hint)
+    got = _plain_answer(got, hint)
     _equal(got, want, "", hint)
 
 
@@ -75,9 +75,9 @@ def points_for(parts: Sequence[tuple[float, Callable[[], Any]]]) -> float:
     return earned
 
 
-def _check_plain_answer(got: Any, hint: str) -> None:
+def _plain_answer(got: Any, hint: str) -> Any:
     try:
-        check_plain(got, "the answer")
+        return as_plain(got, "the answer")
     except NotPlainError as error:
         raise WrongAnswer(sentence(str(error), hint)) from None
 
@@ -139,6 +139,8 @@ def _difference(given: Any, wanted: Any, error: Any, allowed: float) -> str:
 
 
 def _equal(got: Any, want: Any, where: str, hint: str) -> None:
+    if type(got).__module__ == "numpy" and not getattr(got, "shape", True) and not hasattr(want, "dtype"):
+        got = got.item()  # numpy's text, number or bool
     if isinstance(want, dict):
         _same_keys(got, want, where, hint)
         for key in want:
@@ -148,7 +150,9 @@ def _equal(got: Any, want: Any, where: str, hint: str) -> None:
         for index, part in enumerate(want):
             _equal(got[index], part, f"{where}[{index}]", hint)
     elif hasattr(want, "dtype") or hasattr(got, "dtype"):
-        _close_arrays(got, want, _as_array(want), where, 0.0, 0.0, hint)
+        if (wanted := _as_array(want)) is None:
+            _fail(where, f"expected {_show(want)}, got {_show(got)}", hint)
+        _close_arrays(got, want, wanted, where, 0.0, 0.0, hint)
     elif isinstance(want, bool) != isinstance(got, bool) or (got != want and not _both_nan(got, want)):
         _fail(where, f"expected {_show(want)}, got {_show(got)}", hint)
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
+from itertools import islice
+from numbers import Integral, Real
 from typing import Any
 
 from coursekit.errors import CoursekitError
 
 MAX_DEPTH = 16
+MAX_ITEMS = 2_000_000
+# What a learner may well return where a list is asked for; a test that goes through it sees no difference.
+_LIKE_LISTS = (list, range, set, frozenset, deque, KeysView, ValuesView, ItemsView, Iterator)
 _ATOMS = (type(None), bool, int, float, complex, str, bytes)
 
 
@@ -53,9 +60,60 @@ def check_plain(value: Any, where: str = "value", *, depth: int = MAX_DEPTH) -> 
         raise NotPlainError(where, _describe(value))
 
 
+def as_plain(value: Any, where: str = "value") -> Any:
+    """Return `value` as plain data, with what means the same in the place of what is not.
+
+    Ranges, sets, views, iterators and subclasses of list become lists, named tuples and sizes of tensors
+    tuples, every kind of mapping a dict, fractions and members of an IntEnum numbers; keys that are numbers
+    or text of numpy's become Python's. What is plain already is returned itself.
+
+    >>> as_plain({"rows": range(3)})
+    {'rows': [0, 1, 2]}
+
+    Raises: NotPlainError as `check_plain` does, for what is left.
+    """
+    try:
+        check_plain(value, where)
+    except NotPlainError:
+        value = _remade(value, where, MAX_DEPTH)
+        check_plain(value, where)
+    return value
+
+
 def is_tensor(value: Any) -> bool:
     """Return whether this is exactly a `torch.Tensor`, without importing torch."""
     return type(value).__name__ == "Tensor" and type(value).__module__ == "torch"
+
+
+def _remade(value: Any, where: str, depth: int) -> Any:
+    if isinstance(value, (tuple, Mapping, *_LIKE_LISTS)):
+        if depth <= 0:
+            raise NotPlainError(where, f"nested more than {MAX_DEPTH} deep (or contains itself)")
+        if isinstance(value, Mapping):
+            return {_plain_key(key): _remade(part, where, depth - 1) for key, part in value.items()}
+        if isinstance(value, Iterator):
+            value = list(islice(value, MAX_ITEMS + 1))
+            if len(value) > MAX_ITEMS:
+                raise NotPlainError(where, f"an iterator of more than {MAX_ITEMS:,} items; return a list")
+        parts = [_remade(part, where, depth - 1) for part in value]
+        return tuple(parts) if isinstance(value, tuple) else parts
+    return _plain_atom(value)
+
+
+def _plain_key(key: Any) -> Any:
+    return key.item() if type(key).__module__ == "numpy" and hasattr(key, "item") else _plain_atom(key)
+
+
+def _plain_atom(value: Any) -> Any:
+    """Return a number or text of another type as Python's own, anything else itself."""
+    kind = type(value)
+    if kind in _ATOMS or kind.__module__ == "numpy":
+        return value
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, Integral):
+        return int(value)
+    return float(value) if isinstance(value, Real) or kind.__name__ == "Decimal" else value
 
 
 def _check_parts(value: list | tuple | dict, where: str, depth: int) -> None:

@@ -12,7 +12,7 @@ from types import FunctionType
 from typing import Any
 
 from coursekit.errors import CoursekitError
-from coursekit.notebooks.plain import NotPlainError, check_plain
+from coursekit.notebooks.plain import NotPlainError, as_plain, check_plain
 from coursekit.notebooks.wrong import WrongAnswer
 
 
@@ -58,10 +58,9 @@ def probe(function: Callable[..., Any], *plain: Any) -> Any:
     run = _runner.get()
     result = run(source, function.__name__, plain) if run else function(*plain)
     try:
-        check_plain(result, f"the result of {function.__name__}")
+        return as_plain(result, f"the result of {function.__name__}")
     except NotPlainError as error:
         raise WrongAnswer(str(error)) from None
-    return result
 
 
 def probe_source(function: Callable[..., Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -28,6 +29,11 @@ EQUAL = [
     (np.zeros((0, 3)), np.zeros((0, 3))),
     (True, True),
     (1 + 2j, 1 + 2j),
+    (np.str_("adam"), "adam"),
+    (np.bool_(True), True),
+    (range(2), [0.0, 1.0]),
+    ({"a": map(float, "12"), "b": torch.zeros(2, 3).shape}, {"a": [1.0, 2.0], "b": (2, 3)}),
+    (Fraction(1, 4), 0.25),
 ]
 DIFFERENT = [
     (0.0, 1e-12, "expected 1e-12, got 0"),
@@ -51,10 +57,12 @@ DIFFERENT = [
         "at ['a']: 1 of 2 numbers are off, most at [1]: expected 3, got 2",
     ),
     ([[1.0], [1.0]], [[1.0], [1.0, 2.0]], "at [1]: expected shape (2,), got shape (1,)"),
-    ({1.0}, [1.0], "the answer is a set"),
+    (object(), [1.0], "the answer is an object"),
     (torch.tensor(1.0, requires_grad=True), 1.0, "return tensor.detach()"),
     (torch.nn.Parameter(torch.ones(1)), [1.0], "return parameter.detach()"),
     ("sgd", "adam", "expected 'adam', got 'sgd'"),
+    (np.str_("sgd"), "adam", "expected 'adam', got 'sgd'"),
+    (np.zeros(3), None, "expected None, got array of shape (3,)"),
 ]
 
 
@@ -129,7 +137,7 @@ class Lying(float):
 )
 @pytest.mark.parametrize("expect", [expect_close, expect_equal])
 def test_objects_that_equal_everything_are_no_answer(expect, liar):
-    with pytest.raises(WrongAnswer, match=r"use numbers|is an? \w+"):
+    with pytest.raises(WrongAnswer, match=r"use numbers|is an? \w+|expected 1, got \[?3"):
         expect(liar, 1.0)
 
 

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import functools
+import itertools
+from collections import OrderedDict, defaultdict, deque
+from decimal import Decimal
+from enum import IntEnum
+from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 
 from coursekit.notebooks import NotPlainError, ProbeError, WrongAnswer, check_plain, probe, probe_source
+from coursekit.notebooks.plain import as_plain
 
 
 def gradient_of_square(value):
@@ -113,6 +120,55 @@ def test_plain_data_is_let_through(value):
 def test_everything_else_is_not(value):
     with pytest.raises(NotPlainError):
         check_plain(value)
+
+
+class Grid(NamedTuple):
+    rows: int
+    cols: int
+
+
+class Stage(IntEnum):
+    WEIGHTS = 3
+
+
+AS_PLAIN = [
+    (range(3), [0, 1, 2]),
+    ((n for n in (1, 2)), [1, 2]),
+    ({4}, [4]),
+    (deque([1, (2,)]), [1, (2,)]),
+    ({"a": 1}.items(), [("a", 1)]),
+    (Grid(2, 4), (2, 4)),
+    (torch.zeros(2, 3).shape, (2, 3)),
+    (OrderedDict(a=iter("xy")), {"a": ["x", "y"]}),
+    (defaultdict(list, {np.int64(3): [1]}), {3: [1]}),
+    ({np.str_("a"): Stage.WEIGHTS}, {"a": 3}),
+    (Fraction(1, 2), 0.5),
+    (Decimal("0.5"), 0.5),
+]
+
+
+@pytest.mark.parametrize(("value", "plain"), AS_PLAIN, ids=lambda value: type(value).__name__)
+def test_what_means_the_same_becomes_plain(value, plain):
+    got = as_plain(value)
+    check_plain(got)
+    assert repr(got) == repr(plain)
+
+
+def test_what_is_plain_is_returned_itself_and_the_rest_is_refused():
+    values = [1.5, [np.float64(1)], torch.zeros(2)]
+    assert as_plain(values) is values
+    for value in (object(), [print], torch.ones(1, requires_grad=True), {(1, 2): 3}, np.ma.array([1])):
+        with pytest.raises(NotPlainError):
+            as_plain(value)
+
+
+def test_an_iterator_without_end_and_a_list_in_itself_end():
+    with pytest.raises(NotPlainError, match="more than 2,000,000 items"):
+        as_plain(itertools.count())
+    knot = deque()
+    knot += [knot] * 10
+    with pytest.raises(NotPlainError, match="nested more than"):
+        as_plain(knot)
 
 
 def test_depth_is_bounded_so_that_a_list_in_itself_ends():

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from coursekit.grading.trusted.codec import decode, encode
-from coursekit.notebooks.plain import NotPlainError, check_plain
+from coursekit.notebooks.plain import NotPlainError, as_plain
 
 MAX_TEXT = 2000
 
@@ -28,8 +28,8 @@ def answer(request: str, namespace: dict[str, Any]) -> str:
     """
     try:
         wanted = decode(base64.b64decode(request))
-        value = _result(wanted, namespace)
-        check_plain(value, f"the result of {wanted['name']}" if "args" in wanted else wanted["name"])
+        where = f"the result of {wanted['name']}" if "args" in wanted else wanted["name"]
+        value = as_plain(_result(wanted, namespace), where)
         reply = encode({"value": value})
     except NotPlainError as error:
         # The sentence that the learner's own notebook gives for it.

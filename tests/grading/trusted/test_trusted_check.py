@@ -41,6 +41,17 @@ def test_a_value_is_read_and_a_function_called_with_any_plain_arguments(check):
     assert check(("solution", solution), ("test", test)).scores == {"test_2": 2}
 
 
+def test_what_means_the_same_as_plain_data_comes_back_as_plain_data(check):
+    rows = "def rows(n):\n    return (range(k) for k in range(n))"
+    shape = "def shape(n):\n    return {'b': {1: n}.items()}"
+    tests = [
+        ("test", "expect_equal([list(r) for r in rows(3)], [[], [0], [0, 1]])"),
+        ("test", "expect_equal(shape(2), {'b': [(1, 2)]})"),
+    ]
+    done = check(("solution", f"{rows}\n{shape}"), *tests)
+    assert done.scores == {"test_2": 2, "test_3": 2}
+
+
 def test_a_name_of_a_builtin_is_the_students_where_the_exercise_asks_for_it(check):
     cheat = "def sum(numbers):\n    return 0"
     assert check(("solution", cheat), ("test", "expect_equal(sum([1, 2]), 3)")).scores == {"test_2": 0}
