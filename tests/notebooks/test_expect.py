@@ -137,7 +137,7 @@ class Lying(float):
 )
 @pytest.mark.parametrize("expect", [expect_close, expect_equal])
 def test_objects_that_equal_everything_are_no_answer(expect, liar):
-    with pytest.raises(WrongAnswer, match=r"use numbers|is an? \w+|expected 1, got \[?3"):
+    with pytest.raises(WrongAnswer, match=r"use numbers|is an? \w+|expected (1|a single number), got"):
         expect(liar, 1.0)
 
 
