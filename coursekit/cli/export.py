@@ -18,9 +18,11 @@ def export(
     """Write the grades as CSV, for people or in the columns that Canvas or Moodle import."""
     from coursekit.grading.course import Course
     from coursekit.grading.export import export_grades
+    from coursekit.grading.status import course_status
 
+    folder = Course.open(course)
     sheet = export_grades(
-        Course.open(course), destination, format=format, assignments=assignment or (), students=student or ()
+        folder, destination, format=format, assignments=assignment or (), students=student or ()
     )
     typer.echo(f"{len(sheet.grades)} grades of {len(sheet.students)} students in {destination}")
     if withheld := sheet.withheld():
@@ -28,3 +30,10 @@ def export(
         typer.echo(
             f"{len(withheld)} are {left}, as answers wait for a person: {', '.join(withheld[:5])}", err=True
         )
+    for state in course_status(folder):
+        if state.to_grade and state.name in sheet.assignments:
+            typer.echo(
+                f"{state.to_grade} submissions to {state.name} are new or changed, or were graded with "
+                f"an older exercise: coursekit grade {state.name}",
+                err=True,
+            )

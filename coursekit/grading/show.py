@@ -30,10 +30,19 @@ def grade_with_progress(course: Course, assignment: str, *, options: Options) ->
     """Grade an assignment under a progress bar on stderr and return the results."""
     from rich.console import Console
     from rich.markup import escape
-    from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     course.require(assignment)  # before the bar is drawn: an error is then the only thing on the screen
-    columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        *(TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn()),
+        *(TextColumn("left about"), TimeRemainingColumn()),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         total = len(options.students) or len(course.students(assignment))
         task = progress.add_task(f"grading {assignment}", total=total)
@@ -57,11 +66,16 @@ def print_table(assignment: str, results: Sequence[Result], *, waiting: int) -> 
         for r in results
     ]
     _print_table(f"{assignment}: scores", heads, rows)
+    by_status: dict[str, list[str]] = {}
+    for result in results:
+        by_status.setdefault(result.status, []).append(result.student)
+    counts = [f"{len(students)} {status}" for status, students in by_status.items()]
+    _say(f"{len(results)} submissions: {', '.join(counts) or 'none'}")
+    for status in sorted(by_status.keys() - {"graded"}):
+        _say(f"{status}: {', '.join(by_status[status])}")
     if waiting:
-        _console().print(
-            f"{waiting} answers wait for a person: coursekit course answers, or Formgrader in JupyterLab",
-            soft_wrap=True,
-        )
+        wait = "answer waits" if waiting == 1 else "answers wait"
+        _say(f"{waiting} {wait} for a person: coursekit course answers, or Formgrader in JupyterLab")
 
 
 _FREE_TEXT = ("note", "handed in", "cells", "why")

@@ -4,6 +4,7 @@ import pytest
 from nbgrader.api import Gradebook
 
 from coursekit.grading import journal
+from coursekit.grading.report import Result
 from coursekit.grading.show import print_table
 from coursekit.grading.status import course_status
 
@@ -92,6 +93,17 @@ def test_the_feedback_page_says_that_an_answer_is_not_read_yet(ada):
     ada.graded(force=True)
     assert "read yet" not in ada.page()
     assert "Because groups differ." in ada.page()
+
+
+def test_below_the_table_stands_how_many_have_which_status_and_who_is_not_graded(capsys):
+    statuses = {"ada": "graded", "bob": "rejected", "cyd": "graded", "dan": "failed", "eve": "rejected"}
+    print_table("toy_adding", [Result(*item, 1.0, 8.0, 1.0) for item in statuses.items()], waiting=1)
+    assert capsys.readouterr().out.splitlines()[-4:] == [
+        "5 submissions: 2 graded, 2 rejected, 1 failed",
+        "failed: dan",
+        "rejected: bob, eve",
+        "1 answer waits for a person: coursekit course answers, or Formgrader in JupyterLab",
+    ]
 
 
 def test_the_table_ends_with_how_many_answers_wait(capsys):

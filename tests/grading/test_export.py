@@ -135,3 +135,14 @@ def test_the_command_says_what_it_left_out(school, tmp_path):
     assert done.exit_code == 0
     assert "4 grades of 5 students" in done.output
     assert "1 are left out, as answers wait for a person: bob: toy_adding" in done.output
+
+
+def test_the_command_says_which_grades_are_not_of_what_lies_there_now(school, tmp_path):
+    from typer.testing import CliRunner
+
+    command = ["export", str(tmp_path / "grades.csv"), "--course", str(school.course.root)]
+    assert "coursekit grade" not in CliRunner().invoke(app, command).output
+    school.hand_in("ada")
+    said = CliRunner().invoke(app, command).output
+    assert "1 submissions to toy_adding are new or changed" in said
+    assert "coursekit grade toy_adding" in said
