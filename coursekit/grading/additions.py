@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -11,8 +12,9 @@ from coursekit.notebooks.forbidden import ADDED
 from coursekit.notebooks.needed import Kind, find_needs
 
 Cell = dict[str, Any]
-# Of all added cells together; what lies beyond is not looked at.
-MAX_ADDED_CHARACTERS = 200_000
+# Of all added cells together; what lies beyond is not looked at. Which cells are needed takes the square of
+# their number.
+MAX_ADDED_CHARACTERS, MAX_ADDED_CELLS = 200_000, 500
 
 
 def with_needed_cells(
@@ -84,7 +86,7 @@ def _is_added(
 
 def _bounded(placed: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
     left = MAX_ADDED_CHARACTERS
-    for place, source in placed:
+    for place, source in itertools.islice(placed, MAX_ADDED_CELLS):
         left -= len(source)
         if left < 0:
             return

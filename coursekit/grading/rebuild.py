@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,6 +126,10 @@ def _order_flags(template: Template, answers: Answers) -> list[str]:
 
 
 def _same(left: str, right: str) -> bool:
-    return [line.rstrip() for line in left.strip().split("\n")] == [
-        line.rstrip() for line in right.strip().split("\n")
-    ]
+    # Of what is longer nothing was released: a submission can hold one cell of its whole size.
+    return max(len(left), len(right)) <= MAX_ANSWER_CHARACTERS and _lines(left) == _lines(right)
+
+
+@functools.lru_cache(64)  # or a hundred thousand copies of a cell, and its stub for each of them
+def _lines(text: str) -> list[str]:
+    return [line.rstrip() for line in text.strip().split("\n")]
