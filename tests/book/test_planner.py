@@ -268,10 +268,10 @@ def test_impossible_choices_are_answered_in_a_sentence(opened):
         ({"d_model": "4128"}, "Rotary positions turn pairs: width over heads must be even."),
         ({"n_layers": "2000000"}, "Layers: "),
         ({"n_experts": "8", "top_k": "9"}, "A token cannot use 9 of 8 experts."),
-        ({"n_experts": "0.5"}, "Experts of a layer (0: none): "),
+        ({"n_experts": "0.5"}, "Experts of a layer: "),
         (
             {"n_experts": "6", "ep_size": "4"},
-            "Experts of a layer (0: none) (6): 4 expert-parallel ranks cannot",
+            "Experts of a layer (6): 4 expert-parallel ranks cannot",
         ),
         (
             {"n_experts": "8", "expert_d_ff": "99"},
@@ -420,6 +420,34 @@ def test_a_published_mixture_is_planned_as_the_command_line_does(opened, name):
     dense = dataclasses.replace(layout, dp_size=2048, ep_size=1)
     wanted = memory(PRESETS["llama3-8b"], dense, seq_len=8192, recipe="mixed_18").total
     assert table(opened, "memory")["total"] == f"{wanted / 2**30:.3g} GiB"
+
+
+# As the page tells it: model, devices, checkpointing, GiB needed, whether it fits, days for 14.8T tokens.
+TOLD = [
+    ("deepseek-v3", 512, "none", None, False, None),
+    ("deepseek-v3", 512, "full", 53.5, True, 250),
+    ("deepseek-v3", 256, "full", 75.5, False, None),
+    ("deepseek-v3", 2048, "full", None, True, 70),
+    ("mixtral-8x7b", 16, "full", None, True, None),
+    ("mixtral-8x7b", 16, "none", None, False, None),
+    ("mixtral-8x7b", 32, "none", None, True, None),
+]
+
+
+def test_what_the_page_says_of_deepseek_and_mixtral_is_what_it_answers(opened):
+    opened.get_by_label("Tensor parallel").fill("1")
+    opened.get_by_label("Tokens of the run").fill("14.8T")
+    for model, devices, checkpointing, gib, fits, days in TOLD:
+        opened.get_by_label("Model").select_option(model)
+        opened.get_by_label("Expert parallel").fill("8")
+        opened.get_by_label("Devices", exact=True).fill(str(devices))
+        opened.get_by_label("Checkpointing").select_option(checkpointing)
+        verdict = opened.locator(".planner-verdict").inner_text()
+        assert verdict.startswith("Fits: " if fits else "Does not fit: "), (model, devices, checkpointing)
+        assert gib is None or f" {gib} " in verdict
+        assert days is None or float(table(opened, "run")["days"]) == pytest.approx(days, rel=0.03)
+        assert fits or checkpointing == "full" or "most of it activations" in verdict
+    assert 2.664e6 / 2048 / 24 == pytest.approx(54, abs=0.5)
 
 
 def test_a_number_of_the_model_without_a_field_is_the_same_in_all_of_them():

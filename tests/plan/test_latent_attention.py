@@ -57,7 +57,7 @@ def test_the_control_full_heads_are_another_number():
     assert plan.parameters(latent)["attention"] != full
 
 
-# Kilobytes of a token in 16 bits: DeepSeek-AI 2025, Insights into DeepSeek-V3 (https://arxiv.org/abs/2505.09343),
+# Kilobytes of a token in 16 bits: Zhao et al. 2025, Insights into DeepSeek-V3 (https://arxiv.org/abs/2505.09343),
 # table 1. Qwen-2.5 72B has 80 layers and 8 key-value heads of 128.
 CACHED = {
     "DeepSeek-V3": (DEEPSEEK, 70.272),

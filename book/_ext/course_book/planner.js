@@ -156,7 +156,7 @@ document.addEventListener("DOMContentLoaded", () => {
     return { ...all, dp_size: all.num_devices / coursekitPlan.call("world_size", { ...all, dp_size: 1 }) };
   }
 
-  const label = (name) => field(name).closest("label").textContent;
+  const label = (name) => field(name).closest("label").textContent.replace(/ \(.*\)$/, "");
 
   // Who would have to share a number that does not divide.
   function sharers(name, values) {
@@ -247,6 +247,7 @@ document.addEventListener("DOMContentLoaded", () => {
     element.closest("label").after(beside);
     element.setAttribute("aria-invalid", "true");
     element.setAttribute("aria-describedby", beside.id);
+    if (element.name === changed) beside.scrollIntoView({ block: "nearest" });
   }
 
   const largest = (parts) => [...parts].reduce((a, b) => (b[1] > a[1] ? b : a))[0].replaceAll("_", " ");
