@@ -136,7 +136,7 @@ def print_late(assignment: str, due: datetime | None, late: Sequence[Lateness]) 
         (
             one.student,
             f"{one.handed_in:%Y-%m-%d %H:%M}" if one.handed_in else "-",
-            _hours(one.extension.total_seconds()) if one.extension else "-",
+            f"{due + one.extension:%Y-%m-%d %H:%M}" if one.extension else "-",
             _hours(one.seconds_late) if one.seconds_late else "no",
             f"-{_points(round(one.penalty, 2))}" if one.penalty else "0",
         )
@@ -144,7 +144,7 @@ def print_late(assignment: str, due: datetime | None, late: Sequence[Lateness]) 
     ]
     if rows:
         _print_table(
-            f"{assignment}: late", ("student", "handed in (UTC)", "extension", "late by", "points"), rows
+            f"{assignment}: late", ("student", "handed in (UTC)", "extended to", "late by", "points"), rows
         )
     _say(f"{assignment} is due {due.astimezone():%Y-%m-%d %H:%M %Z} ({due:%Y-%m-%d %H:%M} UTC)")
     if any(one.seconds_late for one in late) and not any(one.penalty for one in late):

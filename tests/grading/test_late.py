@@ -115,9 +115,11 @@ def test_an_offset_is_heeded():
 
 
 def test_the_command_shows_who_is_late_and_what_it_costs(course):
+    change_and_read(course, "toy_adding", students=["ida"], until="2026-11-25 00:00+00:00")
     shown = CliRunner().invoke(app, ["course", "late", str(course.root), "toy_adding"], env={"TZ": "UTC"})
     assert shown.exit_code == 0
-    assert "ada       2026-11-22 12:00   -           37.0 hours   -1.2" in shown.output
+    assert "ada       2026-11-22 12:00   -                  37.0 hours   -1.2" in shown.output
+    assert "ida       -                  2026-11-25 00:00   no           0" in shown.output
     assert "bob" not in shown.output
     assert "2026-11-20 23:00 UTC" in shown.output
 
