@@ -8,7 +8,9 @@ import pytest
 
 from coursekit.errors import InputError
 from coursekit.models.presets import preset
+from coursekit.parallel.pipeline_schedules import interleaved_schedule
 from coursekit.plan.cluster import Cluster
+from coursekit.plan.layout import Layout
 from coursekit.plan.layouts import rank_layouts
 from coursekit.plan.memory_per_device import memory
 from coursekit.plan.step_time import step_seconds
@@ -157,6 +159,20 @@ def test_stages_a_rank_that_are_decided_leave_only_pipelines():
     assert possible
     assert {(layout.schedule, layout.stages_per_rank) for layout in possible} == {("interleaved", 2)}
     assert min(layout.pp_size for layout in possible) == 2
+
+
+@pytest.mark.parametrize("pp_size", [2, 3, 4])
+def test_an_interleaved_pipeline_is_planned_where_its_schedule_can_be_made_and_nowhere_else(pp_size):
+    for m in range(1, 13):
+        layout = Layout(pp_size=pp_size, grad_accum_steps=m, schedule="interleaved", stages_per_rank=2)
+        if m % pp_size == 0:
+            interleaved_schedule(pp_size, m, stages_per_rank=2)
+            memory(LLAMA_8B, layout, seq_len=8192)
+            continue
+        with pytest.raises(InputError, match=f"multiple of {pp_size}"):
+            interleaved_schedule(pp_size, m, stages_per_rank=2)
+        with pytest.raises(InputError, match=f"multiple of pp_size={pp_size}"):
+            memory(LLAMA_8B, layout, seq_len=8192)
 
 
 def test_wrong_questions_are_refused():
