@@ -80,7 +80,7 @@ def read_gradesheet(
     """
     known = {assignment.name: assignment.max_score for assignment in gradebook.assignments}
     people = {
-        person.id: Student(person.id, *(shielded(value or "") for value in _names(person)))
+        person.id: Student(person.id, *(shielded(value or "") for value in _details(person)))
         for person in gradebook.students
     }
     _require(assignments, known, "exercise")
@@ -118,9 +118,9 @@ def shielded(text: str) -> str:
 def canvas_rows(sheet: Gradesheet) -> Rows:
     """Return what Canvas' gradebook imports: its five columns, one an exercise, and the line of points.
 
-    Canvas finds people by its own number, which we do not know, else by SIS User ID, SIS Login ID or name:
-    the roster's id stands in both SIS columns. A column belongs to the Canvas assignment of the same name.
-    A grade that is not final is left empty, which Canvas leaves as it is.
+    Canvas finds people by its own number, which we know if the roster came from there, else by SIS User ID,
+    SIS Login ID or name: the roster's id stands in both SIS columns. A column belongs to the Canvas
+    assignment of the same name. A grade that is not final is left empty, which Canvas leaves as it is.
     Source: instructure/canvas-lms, lib/gradebook_importer.rb.
     """
     names = list(sheet.assignments)
@@ -130,7 +130,8 @@ def canvas_rows(sheet: Gradesheet) -> Rows:
     )
     for student in sheet.students:
         full = ", ".join(filter(None, (student.last_name, student.first_name))) or student.id
-        rows.append([full, "", student.id, student.id, "", *_final(sheet, student, names, none="")])
+        who = [full, student.lms_user_id, student.id, student.id, ""]
+        rows.append([*who, *_final(sheet, student, names, none="")])
     return rows
 
 
@@ -149,8 +150,8 @@ def moodle_rows(sheet: Gradesheet) -> Rows:
     return rows
 
 
-def _names(person: Any) -> tuple[str | None, ...]:
-    return person.first_name, person.last_name, person.email
+def _details(person: Any) -> tuple[str | None, ...]:
+    return person.first_name, person.last_name, person.email, person.lms_user_id
 
 
 def _grades(gradebook: Any, course: Course, assignment: str) -> dict[str, Grade]:

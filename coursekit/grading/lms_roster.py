@@ -49,7 +49,7 @@ def from_canvas(rows: Sequence[Row]) -> list[dict[str, str] | None]:
     """Return Canvas' rows in our columns; None where one is no student: the points possible, a test student.
 
     >>> from_canvas([{"Student": "de la Cruz, Zoë", "ID": "7", "SIS User ID": "zoe", "Section": "A"}])
-    [{'id': 'zoe', 'first_name': 'Zoë', 'last_name': 'de la Cruz', 'email': ''}]
+    [{'id': 'zoe', 'first_name': 'Zoë', 'last_name': 'de la Cruz', 'email': '', 'lms_user_id': '7'}]
     """
     people = [row if row["ID"] and row["Student"] != _CANVAS_TEST_STUDENT else None for row in rows]
     who = _first_used(_CANVAS_IDS, [row for row in people if row])
@@ -60,7 +60,8 @@ def _canvas_person(row: Row, who: str) -> dict[str, str]:
     last, _, first = row["Student"].rpartition(", ")  # who has one name has it as the first, as in Moodle
     login = row.get("SIS Login ID", "")
     email = login if "@" in login else ""
-    return {"id": row.get(who, ""), "first_name": first, "last_name": last, "email": email}
+    names = {"first_name": first, "last_name": last, "email": email}
+    return {"id": row.get(who, ""), **names, "lms_user_id": row["ID"]}
 
 
 def _first_used(columns: Sequence[str], rows: Sequence[Row]) -> str:

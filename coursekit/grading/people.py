@@ -58,9 +58,12 @@ def by_folder(folder: str, roster: Sequence[Student]) -> Match:
 def by_lms(name: str, number: str, roster: Sequence[Student], *, lms_ids: bool = False) -> Match:
     """Return whom an LMS's name and number mean.
 
-    An LMS numbers people by itself, so the number is used only if `lms_ids` says that it is the roster's id.
+    An LMS numbers people by itself, so the number is used only if `lms_ids` says that it is the roster's id,
+    and to tell two of one name apart if the roster came from Canvas with its numbers.
     """
     named = _named(name, roster)
+    if len(named) > 1:
+        named = [s.id for s in roster if s.id in named and s.lms_user_id == number] or named
     numbered = [student for student in roster if lms_ids and student.id == number]
     if not numbered:
         return _only(named) if named else Match("", _not_there(name, roster), unknown=True)

@@ -19,17 +19,19 @@ from coursekit.grading.nbgrader_tools import find_programs
 COLUMNS = ("id", "first_name", "last_name", "email")
 # An id becomes the name of a folder: letters, digits, and no way out of submitted/.
 _ID = re.compile(r"\w[\w.@+-]{0,99}")
+_DETAILS = (*COLUMNS[1:], "lms_user_id")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 
 
 @dataclass(frozen=True)
 class Student:
-    """A person on the roster; what is not known is ""."""
+    """A person on the roster; what is not known is "". lms_user_id: Canvas' own number of the person."""
 
     id: str
     first_name: str = ""
     last_name: str = ""
     email: str = ""
+    lms_user_id: str = ""
 
 
 def valid_id(student: str) -> bool:
@@ -79,7 +81,7 @@ def import_roster(course: Course, path: Path) -> tuple[int, int]:
     find_programs()
     with require("nbgrader.api", extra="grading").Gradebook(f"sqlite:///{course.gradebook}") as gradebook:
         for student in students:
-            values = {name: getattr(student, name) for name in COLUMNS[1:] if getattr(student, name)}
+            values = {name: getattr(student, name) for name in _DETAILS if getattr(student, name)}
             if student.id not in enrolled:
                 values.setdefault("email", "")  # tells who is on the roster from who was only graded (NULL)
             gradebook.update_or_create_student(student.id, **values)
@@ -102,7 +104,7 @@ def _select(course: Course, where: str) -> list[Student]:
         return []
     with closing(open_to_read(course.gradebook)) as connection:
         rows = connection.execute(
-            f"SELECT id, first_name, last_name, email FROM student {where} ORDER BY id"
+            f"SELECT id, first_name, last_name, email, lms_user_id FROM student {where} ORDER BY id"
         ).fetchall()
     return [Student(*(value or "" for value in row)) for row in rows]
 
@@ -157,4 +159,4 @@ def _fault(student: Student, first_line: int, line: int) -> str:
 def _changes(student: Student, known: Student | None) -> bool:
     if known is None:
         return False
-    return any(getattr(student, name) not in ("", getattr(known, name)) for name in COLUMNS[1:])
+    return any(getattr(student, name) not in ("", getattr(known, name)) for name in _DETAILS)

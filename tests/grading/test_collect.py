@@ -91,6 +91,19 @@ def test_a_name_that_two_students_have_is_not_guessed(roster, collected, add_unk
     assert got == ("", "refused", "2 students have this name: 4711, bob")
 
 
+def test_two_of_one_name_are_told_apart_by_the_number_that_canvas_itself_gave_with_the_roster(
+    classroom, tmp_path, collected
+):
+    path = tmp_path / "canvas.csv"
+    path.write_text(
+        'Student,ID,SIS User ID,Section\n"Doe, Max",77,a,A\n"Doe, Max",78,b,A\n"Li, Ann",79,c,A\n'
+    )
+    import_roster(classroom.course, path)
+    names = ("doemax_78_1_toy_adding.ipynb", "doemax_79_1_toy_adding.ipynb", "liann_78_1_toy_adding.ipynb")
+    got = collected(*((name, b"x") for name in names))
+    assert [got[name][:2] for name in names] == [("b", "collected"), ("", "refused"), ("c", "collected")]
+
+
 def test_a_student_who_is_not_in_the_roster_is_refused_with_the_closest_name(classroom, roster, collected):
     names = ("lovelasada_9_1_toy_adding.ipynb", "4712/toy_adding.ipynb", "aada/toy_adding.ipynb")
     got = collected(*((name, b"x") for name in names))

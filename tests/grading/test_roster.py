@@ -4,6 +4,7 @@ import pytest
 from nbgrader.api import Gradebook
 
 from coursekit.errors import InputError
+from coursekit.grading.export import export_grades
 from coursekit.grading.roster import Student, import_roster, parse_roster, read_roster, read_students
 
 HEADER = b"id,first_name,last_name,email\n"
@@ -121,11 +122,17 @@ def test_moodles_list_of_participants_is_a_roster():
     ]
 
 
-def test_canvas_gradebook_is_a_roster_without_its_points_and_its_test_student():
-    assert parse_roster(CANVAS.encode()) == [
-        Student("007", "Zoë", "de la Cruz", "zoe@uni.example"),
-        Student("12", "Madonna"),
+def test_canvas_gradebook_is_a_roster_without_its_points_and_its_test_student(classroom, tmp_path):
+    students = [
+        Student("007", "Zoë", "de la Cruz", "zoe@uni.example", "501"),
+        Student("12", "Madonna", lms_user_id="502"),
     ]
+    assert parse_roster(CANVAS.encode()) == students
+    assert import_roster(classroom.course, roster(tmp_path, CANVAS)) == (2, 0)
+    assert read_roster(classroom.course) == students
+    assert import_roster(classroom.course, roster(tmp_path, CANVAS)) == (0, 0)
+    export_grades(classroom.course, tmp_path / "out.csv", format="canvas")
+    assert '"de la Cruz, Zoë",501,007,007,' in (tmp_path / "out.csv").read_text("utf-8")
 
 
 @pytest.mark.parametrize(
