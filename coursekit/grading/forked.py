@@ -111,8 +111,8 @@ class ForkedKernel:
     """One kernel, seen through its keeper's socket: what of `subprocess.Popen` a provisioner uses.
 
     pid: the kernel's process id, as it sees it itself; None until it is ready.
-    stopped: what it used too much of, if it was ended for that: "memory", "tasks", "sessions", "disk" or
-        "sockets" (by its keeper), or "processor_time" (by the system).
+    stopped: what it used too much of, if it was ended for that: "memory", "tasks", "processes", "sessions",
+        "disk", "sockets" or "locks" (by its keeper), or "processor_time" (by the system).
     """
 
     stdin = stdout = stderr = None

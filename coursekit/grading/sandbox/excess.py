@@ -9,6 +9,8 @@ NAME = "StoppedError"
 _ADVICE = {
     "memory": "let go of what is no longer needed, or work in smaller pieces",
     "tasks": "start fewer processes and threads, and wait for them to end",
+    "processes": "start fewer processes at a time",
+    "locks": "lock fewer parts of files",
     "disk": "write less into files",
     "sockets": "close connections that are no longer needed",
     "sessions": "start fewer programs at a time",
@@ -20,7 +22,8 @@ def sentence(what: str, policy: Policy) -> str:
     """Return why a kernel was ended, with the bound and with what can be done about it.
 
     Args:
-        what: "memory", "tasks", "sessions", "disk", "sockets" or "processor_time", as the keeper says it.
+        what: "memory", "tasks", "processes", "sessions", "disk", "sockets", "locks" or "processor_time", as
+            the keeper says it.
         policy: the bounds.
 
     >>> sentence("disk", Policy(box_bytes=2**20))
@@ -29,6 +32,8 @@ def sentence(what: str, policy: Policy) -> str:
     bound = {
         "memory": f"{format_bytes(policy.memory_bytes)} of memory",
         "tasks": f"{policy.tasks} processes and threads",
+        "processes": f"{policy.processes} processes",
+        "locks": f"{policy.locks} locks on files",
         "disk": f"{format_bytes(policy.box_bytes)} of files",
         "sockets": f"{policy.sockets} sockets",
         "sessions": f"{policy.sessions} sessions of processes",

@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Iterable
 from typing import NamedTuple, NoReturn
 
 from coursekit.grading.sandbox.policy import Policy
@@ -102,15 +103,20 @@ class Keeper:
 
     def _excess(self) -> str | None:
         """Return what there is too much of."""
-        numbers = [usage for pid in self._processes() if (usage := _usage(pid)) is not None]
+        pids = self._processes()
+        numbers = [usage for pid in pids if (usage := _usage(pid)) is not None]
         if sum(usage.tasks for usage in numbers) > self.policy.tasks:
             return "tasks"
+        if len(numbers) > self.policy.processes:
+            return "processes"
         if len({usage.session for usage in numbers}) > self.policy.sessions:
             return "sessions"
         if self._is_memory_exceeded(numbers):
             return "memory"
         if self.box is not None and _size(self.box) > self.policy.box_bytes:
             return "disk"
+        if _count_locks(pids) > self.policy.locks:
+            return "locks"
         return "sockets" if self._count_sockets() > self.policy.sockets else None
 
     def _is_memory_exceeded(self, numbers: list[Usage]) -> bool:
@@ -213,6 +219,16 @@ def _proportional_bytes(pid: int) -> int:
     except (OSError, StopIteration):
         usage = _usage(pid)  # it forbids being looked at: then all of it is its own
         return usage.resident if usage else 0
+
+
+def _count_locks(pids: Iterable[int]) -> int:
+    """Return how many parts of files these processes have locked or wait for; Linux only."""
+    owners = {b"%d" % pid for pid in pids}
+    try:
+        with open("/proc/locks", "rb") as file:  # the last: process, file, first byte, last byte
+            return sum(line.split()[-4] in owners for line in file)
+    except (OSError, IndexError):
+        return 0
 
 
 def _size(folder: str) -> int:

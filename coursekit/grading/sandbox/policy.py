@@ -25,7 +25,9 @@ class Policy:
     layers: names out of `LAYERS`; none at all is a forked kernel without a sandbox.
     memory_bytes: of all its processes together (watched), and of each by itself (refused by the system).
     cpu_seconds: of processor time of each process.
-    tasks: processes and threads, all together.
+    tasks: processes and threads, all together; processes alone: each may map so much that the system needs
+        megabytes to remember it, and hold as much in pipes.
+    locks: on parts of files, which the system remembers as well.
     file_bytes: the size of one file; box_bytes: of all files together; shm_bytes: shared memory.
     open_files: of each process; sockets: of all together, as each holds memory that no process has.
     sessions: of processes, as the system gives each session the same share of the processors.
@@ -37,6 +39,8 @@ class Policy:
     memory_bytes: int = 4096 * _MIB
     cpu_seconds: int = 1200
     tasks: int = 1024
+    processes: int = 128
+    locks: int = 4096
     file_bytes: int = 256 * _MIB
     box_bytes: int = 512 * _MIB
     shm_bytes: int = 512 * _MIB

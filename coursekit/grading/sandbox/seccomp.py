@@ -66,26 +66,31 @@ PERMISSIONS: dict[str, tuple[int | None, int | None]] = {
 _SPECIAL = {"clone": (56, 220), "clone3": (435, 435), "socket": (41, 198), "ioctl": (16, 29)}
 _SPECIAL |= {"fcntl": (72, 25)}
 _SPECIAL |= {"socketpair": (53, 199), "setpriority": (141, 140), "prlimit64": (302, 261)}
+_SPECIAL |= {"setsockopt": (54, 208)}
 _MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column of the tables, AUDIT_ARCH
 _NEW_NAMESPACES = 0x7E020000 | 0x00000080  # every CLONE_NEW flag: a namespace would bring capabilities back
 _TERMINAL_INPUT = (0x5412, 0x541C)  # TIOCSTI and TIOCLINUX type into the terminal of whoever started us
-# A lease on a library makes others wait who open it; F_NOTIFY tells of what others make in a folder.
-_LEASE, _NOTIFY = 1024, 1026
+# A lease on a library makes others wait who open it; F_NOTIFY tells of what others make in a folder; locks of
+# an open file (F_OFD_*) have no owner by whom to count them.
+_FILE_COMMANDS = (1024, 1026, 36, 37, 38)
+# Buffers as large as the system grants would hold more than the number of sockets lets expect.
+_OF_SOCKETS, _BUFFERS = 1, (7, 8)  # SOL_SOCKET; SO_SNDBUF, SO_RCVBUF
 UNIX, INTERNET, INTERNET_6, NETLINK = 1, 2, 10, 16
 _STREAM, _SOCKET_KIND = 1, 0xF
 
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN, _AND = 0x20, 0x15, 0x35, 0x45, 0x06, 0x54
 _ALLOW, _KILL, _ERROR = 0x7FFF0000, 0x80000000, 0x00050000
-_NUMBER, _ARCHITECTURE, _FIRST, _SECOND = 0, 4, 16, 24  # offsets in struct seccomp_data, low halves
+_NUMBER, _ARCHITECTURE, _FIRST, _SECOND, _THIRD = 0, 4, 16, 24, 32  # offsets in struct seccomp_data
 
 
 def restrict_system_calls(*, internet: bool, own_files: bool) -> None:
     """From now on, refuse this process and all that it starts the calls of `DENIED`.
 
-    They fail with EPERM; those of `OF_ONESELF` do nothing for another process or thread. Sockets other than
-    Unix ones, and internet ones where `internet` is true, fail with EOPNOTSUPP. Unless `own_files`, unless it
-    sees a file system of its own alone, the calls of `BY_PATH` fail as well, sockets are streams, and the
-    calls of `PERMISSIONS` do nothing and say that it is done: every copy of a file ends with one.
+    They fail with EPERM; those of `OF_ONESELF` do nothing for another process or thread, nor is the size of a
+    socket's buffers changed. Sockets other than Unix ones, and internet ones where `internet` is true, fail
+    with EOPNOTSUPP. Unless `own_files`, unless it sees a file system of its own alone, the calls of `BY_PATH`
+    fail as well, sockets are streams, and the calls of `PERMISSIONS` do nothing and say that it is done:
+    every copy of a file ends with one.
 
     Raises: OSError where the system refuses, or on a machine whose numbers are not known.
     """
@@ -138,10 +143,13 @@ def _program(*, internet: bool, own_files: bool) -> list[Line]:
     # Its flags lie in memory, where a filter cannot look; the C library then falls back to clone.
     lines += _refuse(_EQUAL, special["clone3"], errno.ENOSYS)
     lines += _when(special["clone"], _FIRST, _refuse(_ANY_BIT, _NEW_NAMESPACES, errno.EPERM))
-    file_commands = [line for command in (_LEASE, _NOTIFY) for line in _refuse(_EQUAL, command, errno.EPERM)]
+    file_commands = [line for command in _FILE_COMMANDS for line in _refuse(_EQUAL, command, errno.EPERM)]
     lines += _when(special["fcntl"], _SECOND, file_commands)
     commands = [line for command in _TERMINAL_INPUT for line in _refuse(_EQUAL, command, errno.EPERM)]
     lines += _when(special["ioctl"], _SECOND, commands)
+    buffers = [line for option in _BUFFERS for line in _refuse(_EQUAL, option, nothing_done)]
+    others = [(_EQUAL, 1, 0, _OF_SOCKETS), (_RETURN, 0, 0, _ALLOW), (_LOAD, 0, 0, _THIRD)]
+    lines += _when(special["setsockopt"], _SECOND, [*others, *buffers])
     # EOPNOTSUPP: the only refusal for which ZeroMQ, looking for network devices, does not abort its process.
     # A datagram is sent to a path without a connection.
     kinds = [] if own_files else [(_LOAD, 0, 0, _SECOND), *only_streams]

@@ -95,6 +95,20 @@ for _ in range(10):
         os._exit(0)
 time.sleep(5)
 """
+PROCESSES = """
+import os, time
+for _ in range(20):
+    if os.fork() == 0:
+        time.sleep(5)
+        os._exit(0)
+time.sleep(5)
+"""
+LOCKS = """
+import fcntl, time
+with open("locked", "wb") as file:
+    for place in range(200, 0, -1): fcntl.lockf(file, fcntl.LOCK_EX, 1, 2 * place)
+    time.sleep(5)
+"""
 # A byte is read of each two megabytes of a mapping that holds nothing: no page of it is resident.
 PAGE_TABLES = """
 import ctypes, time
@@ -114,9 +128,11 @@ time.sleep(5)
         (SOCKETS, {"sockets": 150}, "150 sockets"),
         (NAMES, {"sockets": 150}, "150 sockets"),
         (SESSIONS, {"sessions": 5}, "5 sessions of processes"),
+        (PROCESSES, {"processes": 15}, "15 processes"),
+        (LOCKS, {"locks": 150}, "150 locks on files"),
         (PAGE_TABLES, {"memory_bytes": 230 * MIB}, "230 MiB of memory"),
     ],
-    ids=["sockets", "names_of_sockets", "sessions", "page_tables"],
+    ids=["sockets", "names_of_sockets", "sessions", "processes", "locks", "page_tables"],
 )
 def test_what_no_process_is_seen_to_have_is_counted(attempt, code, bounds, what):
     states, [said] = attempt.run(code, attempt.granted, **bounds)

@@ -45,3 +45,31 @@ def test_the_loopback_of_the_box_works(attempt):
     if not attempt.refused("network"):
         states, outputs = attempt.run(code, attempt.granted)
         assert states == ("ok",), outputs
+
+
+HELD = """
+import socket
+listener = socket.create_server(('127.0.0.1', 0))
+ends = (socket.create_connection(listener.getsockname(), 3), listener.accept()[0])
+pairs = [ends, socket.socketpair()]
+held = 0
+for end, other in pairs:
+    other.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**24)
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**24)
+    end.settimeout(0.2)
+    try:
+        while True: held += end.send(bytes(2**16))
+    except TimeoutError:
+        pass
+assert held < 2**20, held
+"""
+
+
+def test_a_connection_holds_no_more_than_a_megabyte(attempt):
+    if attempt.refused("network", "system_calls"):
+        return
+    states, outputs = attempt.run(HELD, attempt.granted)
+    assert states == ("ok",), outputs
+    # Without the filter the buffers grow as far as the machine lets them, without the network by themselves.
+    states, outputs = attempt.run(HELD, attempt.granted - {"network", "system_calls"})
+    assert states == ("error",), outputs

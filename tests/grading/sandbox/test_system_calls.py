@@ -127,3 +127,12 @@ def test_no_lease_on_a_library_makes_others_wait(attempt):
         return
     code = "import fcntl\nwith open(fcntl.__file__ if hasattr(fcntl, '__file__') else '/bin/true') as file:\n"
     attempt.fails_with("system_calls", code=f"{code}    fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)")
+
+
+def test_locks_without_an_owner_are_refused(attempt):
+    if attempt.refused("system_calls"):
+        return
+    lock = "struct.pack('hhqqi', fcntl.F_WRLCK, 0, 0, 1, 0)"
+    code = f"import fcntl, struct\nwith open('locked', 'wb') as file: fcntl.fcntl(file, 37, {lock})"
+    attempt.fails_with("system_calls", code=code)
+    attempt.works_without("system_calls", code=code)
