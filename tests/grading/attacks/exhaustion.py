@@ -310,3 +310,63 @@ context = ctypes.c_ulong(0)
 print("TOOK", int(ctypes.CDLL(None).syscall(number, 8, ctypes.byref(context)) == 0))
 """
     }
+
+
+@attack("resources", allowed=60)
+def buffers_of_connections():
+    """Keep memory on its way between two ends of connections: it is the machine's share for all programs."""
+    return {
+        "double": """
+import socket
+listener, held, got = socket.create_server(("127.0.0.1", 0), backlog=200), [], 0
+for _ in range(150):
+    held += [socket.create_connection(listener.getsockname()), listener.accept()[0]]
+    for end in held[-2:]:
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**22)
+        end.setblocking(False)
+        try:
+            while True:
+                got += end.send(b"x" * 65536)
+        except BlockingIOError:
+            pass
+print("TOOK", got >> 20)
+"""
+    }
+
+
+@attack("resources", allowed=128)
+def mappings_of_a_crowd():
+    """Fork children that each have many mappings: the system remembers these, in memory of its own."""
+    return {
+        "double": """
+import mmap
+import os
+import time
+size = mmap.PAGESIZE
+flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+maps = [mmap.mmap(-1, size, flags, mmap.PROT_READ * (n % 2)) for n in range(1000)]
+for _ in range(200):
+    if os.fork() == 0:
+        time.sleep(3)
+        os._exit(0)
+time.sleep(1)
+print("TOOK", 200)
+"""
+    }
+
+
+@attack("resources", allowed=10_000)
+def locks_on_parts_of_files():
+    """Lock byte after byte: the system remembers each lock, in memory of its own."""
+    return {
+        "double": """
+import fcntl
+import time
+files = [open(f"{number}", "wb") for number in range(30)]
+for file in files:
+    for place in range(1000, 0, -1):
+        fcntl.lockf(file, fcntl.LOCK_EX, 1, 2 * place)
+time.sleep(1)
+print("TOOK", 30_000)
+"""
+    }
