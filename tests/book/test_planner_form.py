@@ -135,6 +135,7 @@ def test_what_no_cluster_or_model_can_be_is_answered_as_well(opened, choices, an
     verdict = opened.locator(".planner-verdict").inner_text()
     assert verdict.startswith(answer)
     assert "planner-wrong" in opened.locator(".planner-result").get_attribute("class")
+    assert opened.locator(".planner-result").evaluate("result => result.inert")
     # The same sentence stands beside the field, which is described by it.
     marked = opened.locator("form.planner [aria-invalid=true]")
     assert marked.get_attribute("aria-describedby") == "planner-error"
@@ -148,6 +149,7 @@ def test_a_field_is_marked_only_while_it_is_wrong(opened):
     assert opened.locator("form.planner [aria-invalid=true]").get_attribute("name") == "tp_size"
     opened.get_by_label("Devices", exact=True).fill("16")
     assert opened.locator("form.planner [aria-invalid], #planner-error").count() == 0
+    assert not opened.locator(".planner-result").evaluate("result => result.inert")
     assert opened.locator(".planner-verdict").inner_text().startswith("Fits: ")
 
 

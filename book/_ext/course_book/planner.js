@@ -258,6 +258,7 @@ document.addEventListener("DOMContentLoaded", () => {
     const wrong = firstProblem(values);
     mark(wrong);
     result.classList.toggle("planner-wrong", Boolean(wrong));
+    result.inert = Boolean(wrong); // numbers of an earlier question
     if (wrong) {
       verdict.textContent = wrong.text;
       delete verdict.dataset.fits;
