@@ -56,6 +56,7 @@ TOP_LEVEL = {
 SUBCLASSES = {
     "grading/export.py": {"nbgrader"},
     "grading/feedback.py": {"nbgrader"},
+    "grading/late.py": {"nbgrader"},
     "grading/preprocessors.py": {"nbgrader", "nbformat"},
     "grading/kernel.py": {"nbclient", "nbformat"},
 }
