@@ -5,8 +5,8 @@ from nbgrader.api import Gradebook
 
 from coursekit.grading import journal
 from coursekit.grading.report import Result
-from coursekit.grading.show import print_table
-from coursekit.grading.status import course_status
+from coursekit.grading.show import print_status, print_table
+from coursekit.grading.status import AssignmentStatus, course_status
 
 CHANGED = "answer_changed_after_grading:explain"
 
@@ -93,6 +93,17 @@ def test_the_feedback_page_says_that_an_answer_is_not_read_yet(ada):
     ada.graded(force=True)
     assert "read yet" not in ada.page()
     assert "Because groups differ." in ada.page()
+
+
+def test_the_state_of_a_course_fits_a_terminal_with_how_many_answers_are_to_be_read(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    print_status([AssignmentStatus("activation_checkpointing", True, 300, 280, 9, 11, waiting=257)])
+    shown = capsys.readouterr().out
+    assert "to read" in shown
+    assert "activation_checkpointing   300" in shown
+    assert "257" in shown
+    print_status([AssignmentStatus("fresh", False, 0, 0, 0, 0, waiting=0)])
+    assert "fresh (not released)" in capsys.readouterr().out
 
 
 def test_below_the_table_stands_how_many_have_which_status_and_who_is_not_graded(capsys):
