@@ -59,10 +59,10 @@ lab: env                ## JupyterLab on your own copies of the exercises, in wo
 	@cd $(WORK) && $(RUN)jupyter lab
 
 test: env               ## the tests that run on a laptop
-	@$(RUN)pytest -n $(JOBS) --durations=15 -m "not slow and not gpu"
+	@$(RUN)pytest -n $(JOBS) --dist worksteal --durations=15 -m "not slow and not gpu"
 
 test-slow: env          ## the tests marked slow
-	@$(RUN)pytest -n $(JOBS) --durations=15 -m "slow and not gpu"
+	@$(RUN)pytest -n $(JOBS) --dist worksteal --durations=15 -m "slow and not gpu"
 
 test-all: test test-slow ## both
 

@@ -4,6 +4,10 @@ import os
 
 import pytest
 
+# A thread of OpenMP that waits for others turns in a loop, on a core that the worker beside needs; asleep it
+# gives the same numbers. To be set before torch is imported; programs that tests start inherit it.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 _skipped: list[str] = []
 
 

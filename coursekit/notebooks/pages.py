@@ -166,14 +166,14 @@ async def _try(page: Page, store: Path, folder: Path) -> str | None:
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
     try:
-        await _execute(page.notebook, folder)
+        await _execute(page, folder)
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         return _failure(page, error)
     _keep(page, store)
     return None
 
 
-async def _execute(notebook: NotebookNode, folder: Path) -> None:
+async def _execute(page: Page, folder: Path) -> None:
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
     from nbclient import NotebookClient
@@ -185,21 +185,28 @@ async def _execute(notebook: NotebookNode, folder: Path) -> None:
         kernel_name="python3", kernel_spec_manager=specs, transport="ipc", connection_file=sockets
     )
     with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as place:
-        client = NotebookClient(notebook, km=manager, timeout=300, resources={"metadata": {"path": place}})
+        client = NotebookClient(
+            page.notebook, km=manager, timeout=300, resources={"metadata": {"path": place}}
+        )
         # A kernel on this machine's own loopback: its warning about plain TCP is noise here.
         client.extra_arguments = ["--Application.log_level=40"]
         try:
             # What C++ libraries write past Python (TensorFlow's notes) is not for the terminal.
             quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-            await client.async_execute(env=_environment(folder), cleanup_kc=False, **quiet)
+            environment = _environment(folder, alone=page.alone)
+            await client.async_execute(env=environment, cleanup_kc=False, **quiet)
         finally:
             if manager.has_kernel:
                 await client._async_cleanup_kernel()
 
 
-def _environment(folder: Path) -> dict[str, str]:
+def _environment(folder: Path, *, alone: bool) -> dict[str, str]:
     """Return the environment of a page's kernel: without the settings of the person who builds."""
+    # A thread of OpenMP that waits for others turns in a loop, on a core that the page beside needs: the
+    # same page took seven times the processor time. One that sleeps gives the same numbers.
+    wait = {} if alone else {"OMP_WAIT_POLICY": "PASSIVE"}
     return os.environ | {
+        **wait,
         "IPYTHONDIR": str(folder / "ipython"),
         "PYTHONHASHSEED": "0",
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",

@@ -102,6 +102,14 @@ def test_a_page_that_measures_time_runs_alone(pages, tmp_path):
         assert times["index"][0] >= times[other][1] or times["index"][1] <= times[other][0]
 
 
+def test_threads_of_a_page_that_has_neighbours_sleep_while_they_wait(pages, tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    code = cell("import os\nprint(os.environ.get('OMP_WAIT_POLICY'))")
+    texts = {"index": page_text(code), "alone": page_text(code + cell("1"), extra="run_alone: true\n")}
+    run(pages(**texts), tmp_path / "kept")
+    assert [outputs(text, tmp_path / "kept") for text in texts.values()] == ["PASSIVE\n", "None\n"]
+
+
 def test_a_page_that_measures_time_is_tried_again_and_says_so(pages, tmp_path):
     # The first try finds no mark and fails, as a disturbed measurement would.
     code = f"import pathlib\nmark = pathlib.Path({str(tmp_path / 'mark')!r})\n"
