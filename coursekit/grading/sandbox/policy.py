@@ -40,7 +40,7 @@ class Policy:
     cpu_seconds: int = 1200
     tasks: int = 1024
     processes: int = 128
-    locks: int = 4096
+    locks: int = 1024
     file_bytes: int = 256 * _MIB
     box_bytes: int = 512 * _MIB
     shm_bytes: int = 512 * _MIB

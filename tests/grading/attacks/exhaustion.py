@@ -366,7 +366,7 @@ files = [open(f"{number}", "wb") for number in range(30)]
 for file in files:
     for place in range(1000, 0, -1):
         fcntl.lockf(file, fcntl.LOCK_EX, 1, 2 * place)
-time.sleep(1)
+time.sleep(5)
 print("TOOK", 30_000)
 """
     }
