@@ -414,7 +414,7 @@ for claims, position, factor in (
     expect_equal(got is None, False, hint=f"one of these is wrong: {claims}")
     expect_equal(got[0], position, hint="which claim is off most; too small counts as too large does")
     expect_close(got[1], factor, rtol=1e-3, hint="by which factor it is off, printed over true")
-expect_equal(find_wrong_claim(CLAIMS, tolerance=0.5), None, hint="all five are within fifty percent")
+expect_equal(find_wrong_claim(CLAIMS, 0.5), None, hint="all five are within fifty percent")
 ### END HIDDEN TESTS
 
 # %% [markdown]

@@ -476,7 +476,7 @@ def with_limit(**changes):
     """The answer to a changed job, and what to say of it."""
     job = {**JOB, **changes}
     answer = choose_layout(job)
-    return job, answer and tuple(answer)
+    return job, None if answer is None else tuple(int(size) for size in answer)
 
 
 def fits():
@@ -532,7 +532,7 @@ for _ in range(25):
     if best is None or answer is None:
         expect_equal(answer is None, best is None, hint=f"the job {job}: is there a possible layout?")
         continue
-    dp, tp, pp = answer
+    dp, tp, pp = map(int, answer)
     allowed = dp * tp * pp == job["devices"] and tp <= job["node"] and job["d"] % tp == 0
     allowed = allowed and job["L"] % pp == 0 and job["sequences"] % dp == 0
     allowed = allowed and memory_bytes(job, dp, tp, pp) <= job["memory"]

@@ -141,7 +141,7 @@ expect_equal(
     [10 + 10 + 30 + 42 + 2 * (8 + 5 * 18), 10 + 30 + 42 + 2 * (8 + 3 * 18)],
     hint="3 layers, the first one dense, 4 routed experts and a shared one",
 )
-total, met = sizes(7168, 61, 187_105_280, 3, 18_432, 256, 2048, 8, 1, 129_280)
+total, met = (int(n) for n in sizes(7168, 61, 187_105_280, 3, 18_432, 256, 2048, 8, 1, 129_280))
 expect_equal([round(total / 1e9), round(met / 1e9)], [671, 37], hint="DeepSeek-V3, in billions")
 ### END HIDDEN TESTS
 
