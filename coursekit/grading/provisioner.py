@@ -166,8 +166,9 @@ def _boxed(environment: dict[str, str], cwd: str, policy: Policy) -> dict[str, s
     folders = dict.fromkeys(
         ("HOME", "IPYTHONDIR", "MPLCONFIGDIR", "XDG_CACHE_HOME", "TORCHINDUCTOR_CACHE_DIR"), home
     )
-    gloo = {"GLOO_SOCKET_IFNAME": "lo"} if "network" in policy.layers else {}
-    return plain_environment(environment) | kept | folders | gloo | {"TMPDIR": temporary}
+    # A `!pip install` that a learner left in a cell fails at once; its retries would use up the cell's time.
+    alone = {"GLOO_SOCKET_IFNAME": "lo", "PIP_RETRIES": "0"} if "network" in policy.layers else {}
+    return plain_environment(environment) | kept | folders | alone | {"TMPDIR": temporary}
 
 
 _FOR_KERNELS = ("NBGRADER_EXECUTION", "PYTHONHASHSEED", "CUDA_VISIBLE_DEVICES", "TF_CPP_MIN_LOG_LEVEL")

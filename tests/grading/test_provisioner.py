@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from coursekit.grading import forked
+from coursekit.grading.provisioner import _boxed
 from coursekit.grading.run import Job, KernelStartError, Limits, run_notebook
 from coursekit.grading.sandbox.policy import Policy, modules_for
 from coursekit.grading.sandbox.probe import probe
@@ -251,3 +252,9 @@ def test_tensorflow_works_in_a_box(code_notebook):
     run = run_notebook(job)
     assert run.states == ("ok",), run.notebook
     assert value(json.loads(run.notebook)["cells"][0]) == "3.0"
+
+
+def test_a_pip_without_a_network_does_not_try_again():
+    alone, others = (_boxed({}, "/box", Policy(frozenset(layers))) for layers in ({"network"}, {"limits"}))
+    assert alone["PIP_RETRIES"] == "0"
+    assert "PIP_RETRIES" not in others
