@@ -97,6 +97,15 @@ def test_the_bound_is_relative_to_the_largest_expected_number(want, rtol, share)
             expect_close(got, want, rtol=rtol)
 
 
+@pytest.mark.parametrize("got", [(0.0, 8e9), [0.0, 8e9], np.array([0.0, 8e9])])
+@pytest.mark.parametrize("wrap", [lambda x: x, lambda x: [x, x]], ids=["alone", "in_a_list"])
+def test_the_small_number_of_a_tuple_is_not_measured_by_the_large_one(got, wrap):
+    processors_and_bytes = (2.5, 8e9)
+    expect_close(wrap(got), wrap(list(processors_and_bytes)))  # one vector: 2.5 is less than a millionth
+    with pytest.raises(WrongAnswer, match=r"\[0\]: expected 2.5, got 0"):
+        expect_close(wrap(got), wrap(processors_and_bytes))
+
+
 def test_zeros_for_tiny_gradients_do_not_pass_as_they_would_in_allclose():
     want = torch.full((4,), 1e-9, dtype=torch.float64)
     zeros = torch.zeros(4, dtype=torch.float64)
