@@ -261,10 +261,28 @@ points_for(
 ### BEGIN HIDDEN TESTS
 def frozen(x, weight, scale):
     """Gradients by autograd.grad of one layer whose input and scale are frozen; p.grad afterwards."""
+    import gc
+    import weakref
+
+    class Mark:
+        """Lives as long as a graph of the layer does, whichever way its tensors are kept."""
+
+    class Marked(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.mark = Mark()
+            graphs.add(ctx.mark)
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient
 
     def layer(generator, x, weight, scale):
-        return ((x * torch.rand(x.shape, generator=generator, dtype=x.dtype)) @ weight).sin() * scale
+        masked = x * torch.rand(x.shape, generator=generator, dtype=x.dtype)
+        return Marked.apply(masked @ weight).sin() * scale
 
+    graphs = weakref.WeakSet()
     weight = weight.detach().clone().requires_grad_()
     generator, kept = torch.Generator().manual_seed(8), {}
 
@@ -275,18 +293,37 @@ def frozen(x, weight, scale):
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         output = recompute(layer, generator, x, weight, scale)
+    gc.collect()
+    num_graphs = len(graphs)
     (gradient,) = torch.autograd.grad(output.sum(), [weight])
     given = {tensor.untyped_storage().data_ptr() for tensor in (x, weight, scale)}
-    return gradient, weight.grad is None, len(set(kept) - given)
+    return gradient, weight.grad is None, len(set(kept) - given), num_graphs
 
 
 def trained(x, weights):
     """Weights after three steps of SGD with one generator; tensors that were kept beside them in a step."""
+    import gc
+    import weakref
+
+    class Mark:
+        """Lives as long as a graph of the layer does, whichever way its tensors are kept."""
+
+    class Marked(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.mark = Mark()
+            graphs.add(ctx.mark)
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient
 
     def layer(generator, x, weight):
         mask = torch.rand(x.shape, generator=generator, dtype=x.dtype) < 0.7
-        return torch.tanh((x * mask) @ weight)
+        return torch.tanh(Marked.apply(x * mask) @ weight)
 
+    graphs = weakref.WeakSet()
     leaves = [w.clone().requires_grad_() for w in weights]
     ours = {w.untyped_storage().data_ptr() for w in leaves}
     generator = torch.Generator().manual_seed(9)
@@ -301,11 +338,13 @@ def trained(x, weights):
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
             for weight in leaves:
                 y = recompute(layer, generator, y, weight)
+        gc.collect()
+        num_graphs = len(graphs)
         gradients = torch.autograd.grad(y.square().sum(), leaves)
         with torch.no_grad():
             for weight, gradient in zip(leaves, gradients, strict=True):
                 weight -= 0.1 * gradient
-    return [w.detach() for w in leaves], len(set(kept) - ours)
+    return [w.detach() for w in leaves], len(set(kept) - ours), num_graphs
 
 
 def trained_by_hand(x, weights):
@@ -336,20 +375,22 @@ weights = [torch.randn(3, 3, dtype=torch.float64, generator=hidden_draws) for _ 
 
 def expect_frozen():
     """A gradient for the weight alone, returned and not added."""
-    gradient, untouched, num_kept = probe(frozen, x, weight, scale)
+    gradient, untouched, num_kept, num_graphs = probe(frozen, x, weight, scale)
     expect_close(
         gradient, want, rtol=1e-10, hint="the input and a scale are frozen: autograd.grad for the weight"
     )
     expect_equal(untouched, True, hint="autograd.grad must not add to p.grad")
     expect_equal(num_kept, 0, hint="tensors that the layer keeps beside the three that it is given")
+    expect_equal(num_graphs, 0, hint="a graph of the layer lives on after the forward pass")
 
 
 def expect_trained():
     """The weights of a plain run, from three inputs kept a step."""
-    after, num_kept = probe(trained, x, weights)
+    after, num_kept, num_graphs = probe(trained, x, weights)
     hint = "three layers, three steps, one generator: the weights differ from those of a plain run"
     expect_close(after, trained_by_hand(x, weights), rtol=1e-9, hint=hint)
     expect_equal(num_kept <= 3, True, hint=f"three layers keep three inputs, and not {num_kept} tensors")
+    expect_equal(num_graphs, 0, hint="graphs of the layers that live on after the forward pass")
 
 
 points_for(
@@ -610,7 +651,7 @@ def least_cost(inside, boundary, seconds, budget):
 
 def play(segments, inside, boundary, seconds, budget):
     """Walk forward through the layers; return the cost, or infinity if the budget is exceeded."""
-    starts, layer, held, cost = dict(tuple(s) for s in segments), 0, 0, 0
+    starts, layer, held, cost = {int(start): int(stop) for start, stop in segments}, 0, 0, 0
     while layer < len(inside):
         stop = starts.pop(layer, None)
         if stop is None:

@@ -151,6 +151,9 @@ for count, ranks in ((23, 4), (3, 4), (101, 7)):
     )
 orders = {tuple(epoch_shard(50, epoch, 1, 2)) for epoch in range(6)}
 expect_equal(len(orders), 6, hint="six epochs should have six different orders")
+for order in orders:
+    gaps = {(order[i + 1] - order[i]) % 50 for i in range(len(order) - 1)}
+    expect_equal(len(gaps) > 6, True, hint="not shuffled: from one sample to the next it is the same stride")
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -643,6 +646,13 @@ def all_reduce_schedule(world_size):
 # %% nbgrader="tests" grade_id="test_schedule" points=2
 schedule = all_reduce_schedule(4)
 holds, sent = play(schedule, 4)
+partners = [{(t[0], t[1]) for t in transfers} for transfers in schedule]
+expect_equal(
+    [len(pairs) for pairs in partners],
+    [4] * len(schedule),
+    hint="in every round each of the four ranks sends to one other rank; here is to how many they send "
+    "altogether, round by round",
+)
 expect_equal(
     holds.min() == 1 and holds.max() == 1,
     True,
@@ -673,6 +683,17 @@ points_for(
 def is_all_reduce(world_size, rounds):
     schedule = all_reduce_schedule(world_size)
     holds, sent = play(schedule, world_size)
+    for transfers in schedule:
+        expect_equal(
+            sorted({(t[0], t[1]) for t in transfers}),
+            sorted((rank, partner) for partner, rank in {(t[0], t[1]) for t in transfers}),
+            hint=f"{world_size} ranks: who sends to a rank hears from it in the same round",
+        )
+        expect_equal(
+            sorted(rank for rank, _ in {(t[0], t[1]) for t in transfers}),
+            list(range(world_size)),
+            hint=f"{world_size} ranks: in every round each rank has one partner",
+        )
     expect_equal(
         holds.min() == 1 and holds.max() == 1,
         True,

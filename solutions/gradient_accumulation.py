@@ -186,21 +186,53 @@ points_for(
 # %% nbgrader="tests" grade_id="test_accumulate_hidden" points=1
 # Graded with tests that you do not see: other lengths, and a micro-batch in which no label counts.
 ### BEGIN HIDDEN TESTS
-def gradient_and_loss(table, micro_batches, max_rows, already):
-    embedding = nn.Embedding.from_pretrained(table.clone(), freeze=False)
-    embedding.weight.grad = already.clone()
-    loss = accumulate(SmallDevice(embedding, max_rows), micro_batches)
-    return embedding.weight.grad, loss
+def gradient_and_loss(table, micro_batches, max_tokens, already):
+    import weakref
+
+    rooms = weakref.WeakSet()
+
+    class Taken:
+        def __init__(self, tokens):
+            self.tokens = tokens
+            rooms.add(self)
+
+    class Take(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.taken = Taken(x[..., 0].numel())
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            ctx.taken.tokens = 0
+            return gradient
+
+    class AnotherDevice(nn.Module):
+        # Of its own: an answer that goes round `SmallDevice`, whose insides it has read, finds none here.
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(table.clone())
+
+        def forward(self, x):
+            if sum(taken.tokens for taken in rooms) + x.numel() > max_tokens:
+                raise MemoryError(f"room for {max_tokens} tokens, and {x.numel()} more wanted")
+            out = 2 * self.weight[x]
+            return Take.apply(out) if out.requires_grad else out
+
+    model = AnotherDevice()
+    model.weight.grad = already.clone()
+    loss = accumulate(model, micro_batches)
+    return model.weight.grad, loss
 
 
 def by_formula(table, micro_batches):
-    gradient, losses, weights = np.zeros(table.shape), [], table.numpy()
+    gradient, losses, weights = np.zeros(table.shape), [], 2 * table.numpy()
     for input_ids, labels in micro_batches:
         for i, label in zip(input_ids.flatten().tolist(), labels.flatten().tolist(), strict=True):
             if label != IGNORE_INDEX:
                 p = np.exp(weights[i]) / np.exp(weights[i]).sum()
                 losses.append(-np.log(p[label]))
-                gradient[i] += p - np.eye(len(p))[label]
+                gradient[i] += 2 * (p - np.eye(len(p))[label])
     return gradient / len(losses), sum(losses) / len(losses)
 
 
@@ -211,7 +243,7 @@ micro_batches = [
     (torch.tensor([[2, 0, 1, 1]]), torch.tensor([[IGNORE_INDEX, 4, 2, IGNORE_INDEX]])),
 ]
 want_gradient, want_loss = by_formula(table, micro_batches)
-got_gradient, got_loss = probe(gradient_and_loss, table, micro_batches, 3, torch.zeros(3, 6).double())
+got_gradient, got_loss = probe(gradient_and_loss, table, micro_batches, 6, torch.zeros(3, 6).double())
 expect_close(
     got_gradient, want_gradient, hint="5, 0 and 2 labels: each counts 1/7, and nothing is divided by 0"
 )
@@ -686,17 +718,48 @@ points_for(
 # Graded with tests that you do not see: more and other pieces, and a gradient that is there already.
 ### BEGIN HIDDEN TESTS
 def encoder_gradient(weight, pieces, max_rows):
-    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=False).double()
-    linear.weight.data = weight.clone()
-    linear.weight.grad = torch.ones_like(weight)
-    loss = accumulate_contrastive(SmallDevice(nn.Sequential(linear, nn.Tanh()), max_rows), pieces)
-    return linear.weight.grad, loss
+    import weakref
+
+    rooms = weakref.WeakSet()
+
+    class Taken:
+        def __init__(self, rows):
+            self.rows = rows
+            rooms.add(self)
+
+    class Take(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.taken = Taken(len(x))
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            ctx.taken.rows = 0
+            return gradient
+
+    class AnotherDevice(nn.Module):
+        # Of its own: an answer that goes round `SmallDevice`, whose insides it has read, finds none here.
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(weight.clone())
+
+        def forward(self, x):
+            if sum(taken.rows for taken in rooms) + len(x) > max_rows:
+                raise MemoryError(f"room for {max_rows} rows, and {len(x)} more wanted")
+            out = torch.sin(x @ self.weight.T)
+            return Take.apply(out) if out.requires_grad else out
+
+    encode = AnotherDevice()
+    encode.weight.grad = torch.ones_like(weight)
+    loss = accumulate_contrastive(encode, pieces)
+    return encode.weight.grad, loss
 
 
 def on_the_whole_batch(weight, pieces):
     weight = weight.clone().requires_grad_()
     a, b = (torch.cat([piece[i] for piece in pieces]) for i in range(2))
-    similarity = torch.tanh(a @ weight.T) @ torch.tanh(b @ weight.T).T / 0.5
+    similarity = torch.sin(a @ weight.T) @ torch.sin(b @ weight.T).T / 0.5
     loss = -similarity.log_softmax(dim=1).diagonal().mean()
     loss.backward()
     return weight.grad, loss.item()

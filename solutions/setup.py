@@ -292,7 +292,8 @@ points_for(
 ### BEGIN HIDDEN TESTS
 def measured_hidden(seconds, first, tick, pause):
     device = SimulatedDevice(seconds, first, tick, pause)
-    return seconds_per_call(device.operation, device.synchronize, device.clock)
+    # Not the device's own methods, through which an answer reads `seconds` off the device.
+    return seconds_per_call(lambda: device.operation(), lambda: device.synchronize(), lambda: device.clock())
 
 
 for seconds, first, tick, pause in ((50e-6, 1.0, 1 / 64, 0.3), (0.3, 1.5, 1 / 64, 0.5), (1.3, 0.0, 0.0, 1.0)):

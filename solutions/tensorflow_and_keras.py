@@ -449,6 +449,7 @@ many_groups = [{frozenset(value // 10 for value in batch) for batch in one} for 
 first_batches = [value // 10 for one in many for value in one[0]]
 digit_of = [{value // 10: value % 10 for batch in one for value in batch} for one in many]
 expect_equal([len(one) for one in digit_of], [200] * 4, hint="every example once an epoch")
+expect_equal([len(batch) for one in many for batch in one], [8] * 100, hint="batches of batch_size")
 expect_equal(
     [len(batch) for batch in epochs([5, 6, 7], 2, 1, 0)[0]], [2, 1], hint="the last batch may be shorter"
 )
