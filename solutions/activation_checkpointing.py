@@ -275,8 +275,8 @@ def frozen(x, weight, scale):
             return x.clone()
 
         @staticmethod
-        def backward(ctx, gradient):
-            return gradient
+        def backward(ctx, of_the_clone):
+            return of_the_clone
 
     def layer(generator, x, weight, scale):
         masked = x * torch.rand(x.shape, generator=generator, dtype=x.dtype)
@@ -316,8 +316,8 @@ def trained(x, weights):
             return x.clone()
 
         @staticmethod
-        def backward(ctx, gradient):
-            return gradient
+        def backward(ctx, of_the_clone):
+            return of_the_clone
 
     def layer(generator, x, weight):
         mask = torch.rand(x.shape, generator=generator, dtype=x.dtype) < 0.7
