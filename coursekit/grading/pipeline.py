@@ -150,13 +150,21 @@ def _grade(
         back_up(course)
         session = Session(course, assignment, options=options, local=executor is None)
         stack.enter_context(session)
-        pool = executor or stack.enter_context(ThreadPoolExecutor(options.workers))
+        pool = executor or stack.enter_context(ThreadPoolExecutor(_threads(options.workers)))
         stack.enter_context(_kernels_die_with_us())
         for result in session.grade(todo, pool):
             results[result.student] = result
             if on_result:
                 on_result(result, False)
     return results
+
+
+def _threads(workers: int) -> int:
+    """Return how many notebooks are worked on so that the cells of `workers` of them always run.
+
+    The start and the end of a kernel take about as long as the cells of a light exercise, much of it waiting.
+    """
+    return workers + (workers + 1) // 2
 
 
 def _cluster(options: Options) -> ClusterExecutor:

@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
-from contextlib import AsyncExitStack, suppress
+from contextlib import AbstractContextManager, AsyncExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +29,9 @@ from coursekit.grading.trusted.template import imported_modules, template_for
 from coursekit.notebooks.scoring import score_cell
 
 CellState = Literal["ok", "error", "timeout", "died", "not_run"]
+
+
+_NO_TURNS = nullcontext()
 
 
 class KernelStartError(CoursekitError):
@@ -87,7 +90,7 @@ class Run:
     stopped: Mapping[int, str] = field(default_factory=dict)
 
 
-def run_notebook(job: Job) -> Run:
+def run_notebook(job: Job, turn: AbstractContextManager[Any] = _NO_TURNS) -> Run:
     """Return the notebook executed in a fresh kernel and a fresh folder.
 
     A student's function sees what a test calls it with, so nothing that is shown may come from a process that
@@ -96,6 +99,8 @@ def run_notebook(job: Job) -> Run:
 
     A cell that raises, runs too long or kills the kernel is recorded as such; what cannot run any more is
     "not_run". Raises: KernelStartError if no kernel starts.
+
+    turn: entered while cells run, such as a semaphore; kernels start and end outside of it.
     """
     start = time.monotonic()
     cells = json.loads(job.notebook)["cells"]
@@ -104,13 +109,13 @@ def run_notebook(job: Job) -> Run:
         i for i, cell in enumerate(cells) if name_of(cell) in job.hidden_tests and not job.tests_in_place
     }
     everything = set(range(len(cells)))
-    done = _run_in_folder(job, everything)
+    done = _run_in_folder(job, everything, turn)
     if hidden and not _tells_nothing(done, hidden):
-        shown, died = _run_in_folder(job, everything - hidden), "died" in done.states
+        shown, died = _run_in_folder(job, everything - hidden, turn), "died" in done.states
         # What a visible test did to the kernel must not cost the hidden tests that stand below it.
         again = _cells_for(hidden, cells, shown.states) if died else hidden
         if again:
-            shown.take(_run_in_folder(job, again) if died else done, hidden & again)
+            shown.take(_run_in_folder(job, again, turn) if died else done, hidden & again)
         done = shown
     executed = json.dumps(done.notebook, ensure_ascii=False).encode("utf-8", "replace")
     return Run(executed, tuple(done.states), time.monotonic() - start, done.stopped)
@@ -170,7 +175,7 @@ def _cells_for(hidden: set[int], cells: list[dict[str, Any]], states: list[CellS
     return {i for i in range(last + 1) if i in hidden or not is_test(cells[i])}
 
 
-def _run_in_folder(job: Job, chosen: set[int]) -> _Pass:
+def _run_in_folder(job: Job, chosen: set[int], turn: AbstractContextManager[Any]) -> _Pass:
     """Run the chosen cells in a fresh kernel and a fresh folder."""
     # ignore_cleanup_errors: what the student's processes write while we delete must not fail the grading.
     with tempfile.TemporaryDirectory(prefix="ck-", ignore_cleanup_errors=True) as folder:
@@ -180,10 +185,10 @@ def _run_in_folder(job: Job, chosen: set[int]) -> _Pass:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)
         box.mkdir(exist_ok=True)
-        return asyncio.run(_execute(job, chosen, box))
+        return asyncio.run(_execute(job, chosen, box, turn))
 
 
-async def _execute(job: Job, chosen: set[int], box: Path) -> _Pass:
+async def _execute(job: Job, chosen: set[int], box: Path, turn: AbstractContextManager[Any]) -> _Pass:
     from coursekit.grading.kernel import make_client
 
     async with AsyncExitStack() as stack:
@@ -193,7 +198,8 @@ async def _execute(job: Job, chosen: set[int], box: Path) -> _Pass:
         stack.push_async_callback(_end, client, manager)
         await _start(client, job, box)
         done = _Pass(client.nb)
-        await _run_cells(client, side, chosen, job.limits, done)
+        with turn:  # this thread may wait here: nothing else is to be done in it
+            await _run_cells(client, side, chosen, job.limits, done)
         if job.sandbox is not None:
             _say_why(done, manager.provisioner.stopped, job.sandbox)
     return done

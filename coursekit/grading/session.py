@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass, replace
@@ -58,7 +59,10 @@ class Session:
             # Where others run the notebooks, each of them asks for what its own machine grants.
             allow_unsandboxed=options.allow_unsandboxed or options.scheduler is not None,
         )
+        self._run = run_notebook
         if local:
+            turns = threading.BoundedSemaphore(options.workers)
+            self._run = functools.partial(run_notebook, turn=turns)
             find_programs()  # changes the PATH, which kernels share
             # They import torch while this process imports nbgrader.
             start_templates(self._job(self.template.notebook))
@@ -91,7 +95,7 @@ class Session:
         except Exception as error:  # whatever it is, it is this submission's
             yield self._failed(student, error)
         else:
-            running[pool.submit(run_notebook, job)] = pending
+            running[pool.submit(self._run, job)] = pending
 
     def _prepare(self, student: str) -> tuple[_Pending, Job]:
         submission = read_submission(self.course, self.assignment, student=student)
