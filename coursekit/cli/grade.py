@@ -12,7 +12,7 @@ def grade(
     assignment: Annotated[str, typer.Argument(help="Name of the exercise, as in source/.")],
     course: Annotated[Path, typer.Option(help="The course folder.")] = Path("."),
     student: Annotated[list[str] | None, typer.Option(help="Only this student; may be given again.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Notebooks that run at the same time.")] = 2,
+    workers: Annotated[int, typer.Option(min=1, help="Notebooks whose cells run at the same time.")] = 2,
     report: Annotated[Path | None, typer.Option(help="Write the results here, as JSON.")] = None,
     force: Annotated[
         bool, typer.Option("--force", "--regrade", help="Grade unchanged submissions again.")

@@ -2,8 +2,11 @@
 
 import json
 import pickle
+import threading
 import time
-from concurrent.futures import ProcessPoolExecutor
+from ast import literal_eval
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from itertools import pairwise
 from multiprocessing import get_context
 
 import psutil
@@ -124,3 +127,14 @@ def test_a_job_and_its_run_travel_to_another_process(code_notebook):
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         result = pool.submit(run_notebook, job).result()
     assert json.loads(result.notebook)["cells"][0]["outputs"][0]["data"]["text/plain"] == "42"
+
+
+def test_cells_run_only_when_it_is_their_turn(code_notebook):
+    cell = "import time; begin = time.monotonic(); time.sleep(0.5); (begin, time.monotonic())"
+    job = Job(code_notebook(cell))
+    turn = threading.BoundedSemaphore(1)
+    with ThreadPoolExecutor(3) as pool:
+        runs = list(pool.map(lambda _: run_notebook(job, turn), range(3)))
+    cells = [json.loads(run.notebook)["cells"][0] for run in runs]
+    spans = sorted(literal_eval(cell["outputs"][0]["data"]["text/plain"]) for cell in cells)
+    assert all(end <= begin for (_, end), (begin, _) in pairwise(spans))
