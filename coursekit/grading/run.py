@@ -29,8 +29,6 @@ from coursekit.grading.trusted.template import imported_modules, template_for
 from coursekit.notebooks.scoring import score_cell
 
 CellState = Literal["ok", "error", "timeout", "died", "not_run"]
-
-
 _NO_TURNS = nullcontext()
 
 
@@ -79,7 +77,8 @@ class Job:
 
 @dataclass(frozen=True)
 class Run:
-    """The executed notebook, the state of each of its cells, and the seconds it took.
+    """The executed notebook, the state of each of its cells, and the seconds it took, without those in which
+    it waited for its turn.
 
     stopped: index of a cell that "died" -> what it used too much of (see `ForkedKernel`), where it was that.
     """
@@ -102,7 +101,6 @@ def run_notebook(job: Job, turn: AbstractContextManager[Any] = _NO_TURNS) -> Run
 
     turn: entered while cells run, such as a semaphore; kernels start and end outside of it.
     """
-    start = time.monotonic()
     cells = json.loads(job.notebook)["cells"]
     # Tests that run in place may use each other's names, and are unprotected in any case.
     hidden = {
@@ -110,15 +108,19 @@ def run_notebook(job: Job, turn: AbstractContextManager[Any] = _NO_TURNS) -> Run
     }
     everything = set(range(len(cells)))
     done = _run_in_folder(job, everything, turn)
+    seconds = done.seconds
     if hidden and not _tells_nothing(done, hidden):
         shown, died = _run_in_folder(job, everything - hidden, turn), "died" in done.states
+        seconds += shown.seconds
         # What a visible test did to the kernel must not cost the hidden tests that stand below it.
         again = _cells_for(hidden, cells, shown.states) if died else hidden
         if again:
-            shown.take(_run_in_folder(job, again, turn) if died else done, hidden & again)
+            graded = _run_in_folder(job, again, turn) if died else done
+            seconds += graded.seconds if died else 0.0
+            shown.take(graded, hidden & again)
         done = shown
     executed = json.dumps(done.notebook, ensure_ascii=False).encode("utf-8", "replace")
-    return Run(executed, tuple(done.states), time.monotonic() - start, done.stopped)
+    return Run(executed, tuple(done.states), seconds, done.stopped)
 
 
 def start_templates(job: Job) -> None:
@@ -131,11 +133,12 @@ def start_templates(job: Job) -> None:
 
 @dataclass
 class _Pass:
-    """What came of running some of a notebook's cells in one kernel."""
+    """What came of running some of a notebook's cells in one kernel, and how long that took."""
 
     notebook: dict[str, Any]
     states: list[CellState] = field(default_factory=list)
     stopped: dict[int, str] = field(default_factory=dict)
+    seconds: float = 0.0
 
     def take(self, other: _Pass, indices: set[int]) -> None:
         """Take what came of these cells from another pass."""
@@ -185,7 +188,10 @@ def _run_in_folder(job: Job, chosen: set[int], turn: AbstractContextManager[Any]
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)
         box.mkdir(exist_ok=True)
-        return asyncio.run(_execute(job, chosen, box, turn))
+        start = time.monotonic()
+        done = asyncio.run(_execute(job, chosen, box, turn))
+        done.seconds += time.monotonic() - start
+        return done
 
 
 async def _execute(job: Job, chosen: set[int], box: Path, turn: AbstractContextManager[Any]) -> _Pass:
@@ -198,7 +204,9 @@ async def _execute(job: Job, chosen: set[int], box: Path, turn: AbstractContextM
         stack.push_async_callback(_end, client, manager)
         await _start(client, job, box)
         done = _Pass(client.nb)
+        asked = time.monotonic()
         with turn:  # this thread may wait here: nothing else is to be done in it
+            done.seconds -= time.monotonic() - asked
             await _run_cells(client, side, chosen, job.limits, done)
         if job.sandbox is not None:
             _say_why(done, manager.provisioner.stopped, job.sandbox)
