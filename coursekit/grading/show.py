@@ -79,8 +79,6 @@ def print_table(assignment: str, results: Sequence[Result], *, waiting: int) -> 
 
 
 _FREE_TEXT = ("note", "handed in", "cells", "why")
-
-
 # More names than a person reads at once.
 _MOST_NAMES = 40
 

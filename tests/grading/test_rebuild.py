@@ -131,8 +131,7 @@ def test_an_answer_longer_than_any_is_left_out_and_flagged(rebuilt, template):
 def test_a_notebook_of_nothing_but_copies_is_rebuilt_in_no_time(classroom, rebuilt):
     notebook = classroom.notebook(setup="ab\n" * 10**7)
     stub = next(c for c in notebook["cells"] if c["metadata"].get("nbgrader", {}).get("grade_id") == "add")
-    own = {"cell_type": "code", "metadata": {}, "source": "", "outputs": []}
-    notebook["cells"] += [{**stub, "source": "pass"}, stub, own] * 20_000
+    notebook["cells"] += [{**stub, "source": "pass"}] * 100_000
     start = time.process_time()
     assert sources(rebuilt(notebook))["add"] == "pass"
     assert time.process_time() - start < 5
