@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from coursekit.grading.additions import MAX_ADDED_CHARACTERS
+from coursekit.grading.additions import MAX_ADDED_CELLS, MAX_ADDED_CHARACTERS
 from coursekit.grading.intake import parse_answers
 from coursekit.grading.mishaps import MISHAPS
 from coursekit.grading.rebuild import rebuild
@@ -139,3 +139,10 @@ def test_no_more_than_a_bounded_amount_is_looked_at(classroom, rebuilt):
     assert own_cells(rebuilt(notebook)) == [HELPER]
     notebook["cells"].insert(0, code("x = 1\n" * 20))
     assert own_cells(rebuilt(notebook)) == []
+
+
+@pytest.mark.parametrize(("number", "found"), [(MAX_ADDED_CELLS - 1, [HELPER]), (MAX_ADDED_CELLS, [])])
+def test_so_many_cells_are_looked_at(classroom, rebuilt, number, found):
+    notebook = classroom.notebook(add=ADD)
+    notebook["cells"][:0] = [*(code(f"x{n} = 1") for n in range(number)), code(HELPER)]
+    assert own_cells(rebuilt(notebook)) == found
