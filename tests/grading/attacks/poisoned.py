@@ -46,9 +46,9 @@ def array_of_objects():
 
 @attack("mark")
 def float_subclass_that_runs_code():
-    """Return a number, right to the last bit, of a class with a pickle of its own."""
+    """Return a number of a class with a pickle of its own."""
     return returns(
-        "Number(4.0)",
+        "Number(5.0)",
         BOMB + "class Number(float):\n    def __reduce__(self):\n        return Bomb().__reduce__()\n",
     )
 
