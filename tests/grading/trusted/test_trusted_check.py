@@ -77,7 +77,10 @@ def test_partial_credit_and_its_reasons_are_kept(check):
         ("raise SystemExit(3)", "SystemExit: 3"),
         ("raise type('WrongAnswer', (Exception,), {})('points, please')", "points, please"),
         ("raise type('a b', (BaseException,), {})('odd')", "Exception: odd"),
-        ("return object()", "the result of add is an object; use numbers, text, lists, dicts, arrays, tensors"),
+        (
+            "return object()",
+            "the result of add is an object; use numbers, text, lists, dicts, arrays, tensors",
+        ),
         ("return 'x' * 10**8", "CodecError: too much data to pass on: 95.4 MiB"),
         ("return add(left, right)", "RecursionError: maximum recursion depth exceeded"),
     ],
