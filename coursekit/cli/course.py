@@ -76,7 +76,7 @@ def collect(
     from coursekit.grading.collect import collect as collect_zip
     from coursekit.grading.collect import without_submission
     from coursekit.grading.course import Course
-    from coursekit.grading.late import parse_time
+    from coursekit.grading.moments import parse_time
     from coursekit.grading.show import print_entries
 
     course = Course.open(folder)

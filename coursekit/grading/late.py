@@ -15,6 +15,7 @@ from traitlets import Float
 
 from coursekit.errors import InputError
 from coursekit.grading.course import Course
+from coursekit.grading.moments import parse_time
 from coursekit.grading.nbgrader_tools import load_config
 
 SECONDS_PER_DAY = 86_400
@@ -40,17 +41,6 @@ class Lateness:
     extension: timedelta | None
     seconds_late: float
     penalty: float
-
-
-def parse_time(text: str) -> datetime:
-    """Return a moment in UTC from "2026-11-20 23:59", of this machine's clock unless it names an offset.
-
-    Raises: InputError if it is no date and time.
-    """
-    try:
-        return datetime.fromisoformat(text).astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise InputError("no date and time", expected="2026-11-20 23:59", got=repr(text)) from None
 
 
 def renew_penalty(book: Gradebook, config: Any, assignment: str, *, student: str) -> bool:

@@ -15,7 +15,8 @@ from coursekit.errors import InputError
 from coursekit.grading.by_hand import OpenAnswers, read_questions
 from coursekit.grading.collect import collect
 from coursekit.grading.export import export_grades
-from coursekit.grading.late import change_and_read, parse_time
+from coursekit.grading.late import change_and_read
+from coursekit.grading.moments import parse_time
 from tests.grading.conftest import GOOD, copied
 
 DUE, LATE = "2026-11-20 23:00+00:00", "2026-11-22 12:00:00 UTC"  # a day and a half: two days begun
