@@ -43,7 +43,7 @@ def energy_kwh(device_hours_used: float, watts_per_device: float, pue: float) ->
     Where:
         watts_per_device: mean power of a device with its part of the host.
         pue: power usage effectiveness, energy of the building over energy of the machines: 1.1 is good.
-    Source: Patterson et al. 2021, equation 1 (https://arxiv.org/abs/2104.10350).
+    Source: Patterson et al. 2021 (https://arxiv.org/abs/2104.10350).
     """
     return device_hours_used * watts_per_device * pue / 1000
 

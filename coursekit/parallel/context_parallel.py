@@ -128,7 +128,7 @@ def gather_attention(
         group: the context-parallel ranks.
         zigzag: how the sequence is divided, as given to `sequence_indices`.
         dropout_p: probability that a weight is dropped.
-    Source: Llama Team 2024, The Llama 3 Herd of Models, section 3.3.2 (https://arxiv.org/abs/2407.21783).
+    Source: Grattafiori et al. 2024, section 3.3.2 (https://arxiv.org/abs/2407.21783).
     """
     size, rank = dist.get_world_size(group), dist.get_rank(group)
     place = partial(sequence_indices, size * q.shape[2], cp_size=size, zigzag=zigzag, device=q.device)

@@ -164,7 +164,7 @@ def make_schedule(
         group: the pipeline's ranks; None is all.
     Raises: InputError for another name, a number of stages or micro-batches that does not fit, or without a
         process group.
-    Source: Narayanan et al. 2021 (https://arxiv.org/abs/2104.04473); Qi et al. 2023
+    Source: Narayanan et al. 2021 (https://arxiv.org/abs/2104.04473); Qi et al. 2024
         (https://arxiv.org/abs/2401.10241).
     """
     require_process_group()

@@ -109,7 +109,7 @@ def zero_bubble_schedule(num_ranks: int, num_micro_batches: int) -> Schedule:
 
     Rank r puts off r weight gradients, so that every rank holds num_ranks micro-batches, as rank 0 of 1F1B.
 
-    Source: Qi et al. 2023, Zero Bubble Pipeline Parallelism, section 2.1 (https://arxiv.org/abs/2401.10241).
+    Source: Qi et al. 2024, Zero Bubble Pipeline Parallelism, section 2.1 (https://arxiv.org/abs/2401.10241).
 
     >>> print(*zero_bubble_schedule(2, 3)[1])
     1F0 1I0 1F1 1I1 1W0 1F2 1I2 1W1 1W2

@@ -60,8 +60,8 @@ def ring_attention(
     Raises: InputError for dropout, or an odd number of positions with `zigzag`.
     Source: Liu et al. 2023, Ring Attention, algorithm 1 (https://arxiv.org/abs/2310.01889); Dao 2023,
         FlashAttention-2, section 3.1 (https://arxiv.org/abs/2307.08691), for the merging; Brandon et al.
-        2023, Striped Attention (https://arxiv.org/abs/2311.09431), for the imbalance; Llama Team 2024, The
-        Llama 3 Herd of Models, section 3.3.2 (https://arxiv.org/abs/2407.21783), for the 2 N chunks.
+        2023, Striped Attention (https://arxiv.org/abs/2311.09431), for the imbalance; Grattafiori et al.
+        2024, section 3.3.2 (https://arxiv.org/abs/2407.21783), for the 2 N chunks.
     """
     if dropout_p:
         raise InputError("ring attention has no dropout", expected="dropout_p=0", got=dropout_p)
