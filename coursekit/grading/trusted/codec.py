@@ -26,6 +26,8 @@ _MAX_INT_DIGITS = 2**16
 # Whole numbers beyond 64 bits: any number of them can have one hash, and a dict or set of such takes the
 # square of the time.
 MAX_LARGE_INTS = 5_000
+# Each takes as long as thirty numbers, and longer in a test that compares them.
+MAX_ARRAYS = 50_000
 # Rows of nothing take no bytes; what is made of them does.
 _MAX_SHAPE = MAX_BYTES
 _NUMPY_DTYPE = re.compile(r"[<>|][biufcSU][0-9]{1,9}")
@@ -47,8 +49,8 @@ def encode(value: Any) -> bytes:
     Raises: NotPlainError for anything else; CodecError if it is more than `MAX_BYTES`.
     """
     check_plain(value, depth=_DEPTH)
-    buffers: list[bytes] = []
-    tree = _write(value, buffers)
+    writer = _Writer()
+    tree, buffers = writer.write(value), writer.buffers
     structure = json.dumps(tree, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
     size = len(structure) + sum(map(len, buffers))
     if len(structure) > MAX_STRUCTURE_BYTES or structure.count(b",") >= MAX_ITEMS or size > MAX_BYTES:
@@ -87,25 +89,72 @@ def _decode(data: bytes) -> Any:
     return value
 
 
-def _write(value: Any, buffers: list[bytes]) -> Any:
-    """Return `value` as JSON has it; what JSON lacks is an object of one key that says what it is."""
-    kind = type(value)
-    if kind in (type(None), bool, float, str):
-        return value
-    if kind is int:
-        return value if -_NATIVE_INT < value < _NATIVE_INT else {"int": _hex(value)}
-    if kind is list:
-        return [_write(part, buffers) for part in value]
-    if kind is tuple:
-        return {"tuple": [_write(part, buffers) for part in value]}
-    if kind is dict:
-        return {"dict": [[_write(key, buffers), _write(part, buffers)] for key, part in value.items()]}
-    if kind is complex:
-        return {"complex": [value.real, value.imag]}
-    if kind is bytes:
-        buffers.append(value)
-        return {"bytes": len(value)}
-    return _write_tensor(value, buffers) if is_tensor(value) else _write_array(value, buffers)
+class _Writer:
+    """Makes a value into what JSON has, the numbers of arrays into `buffers`; ends once it is too much."""
+
+    def __init__(self) -> None:
+        self.buffers: list[bytes] = []
+        self._most = {"items": MAX_ITEMS, "bytes": MAX_BYTES, "arrays": MAX_ARRAYS}
+        self._used = dict.fromkeys(self._most, 0)
+
+    def write(self, value: Any) -> Any:
+        """Return `value` as JSON has it; what JSON lacks is an object of one key that says what it is."""
+        kind = type(value)
+        if kind in (type(None), bool, float):
+            return value
+        if kind is str:
+            self._spend("bytes", len(value))
+            return value
+        if kind is int:
+            return value if -_NATIVE_INT < value < _NATIVE_INT else {"int": _hex(value)}
+        if kind is list:
+            return self._parts(value)
+        if kind is tuple:
+            return {"tuple": self._parts(value)}
+        if kind is dict:
+            self._spend("items", len(value))
+            return {"dict": [[self.write(key), self.write(part)] for key, part in value.items()]}
+        if kind is complex:
+            return {"complex": [value.real, value.imag]}
+        if kind is bytes:
+            self._spend("bytes", len(value))
+            self.buffers.append(value)
+            return {"bytes": len(value)}
+        return self._tensor(value) if is_tensor(value) else self._array(value)
+
+    def _spend(self, what: str, count: int) -> None:
+        self._used[what] += count
+        if self._used[what] > self._most[what]:
+            raise CodecError(f"too much data to pass on: more than {self._most[what]:,} {what}")
+
+    def _parts(self, value: list | tuple) -> list:
+        self._spend("items", len(value))
+        return [self.write(part) for part in value]
+
+    def _array(self, value: Any) -> Any:
+        import numpy as np
+
+        array = np.asarray(value)
+        self._spend("arrays", 1)
+        self._spend("bytes", array.nbytes)
+        self.buffers.append(array.tobytes())
+        what = "array" if type(value) is np.ndarray else "number"
+        return {what: [array.dtype.str, list(array.shape)]}
+
+    def _tensor(self, value: Any) -> Any:
+        import torch
+
+        if value.is_meta:
+            raise CodecError("a tensor on the meta device holds no numbers to pass on")
+        name = str(value.dtype).removeprefix("torch.")
+        if not _TORCH_DTYPE.fullmatch(name):
+            raise CodecError(f"a tensor of dtype {name} cannot be passed on")
+        self._spend("arrays", 1)
+        # Before it is copied: a row that is shown a billion times takes no memory yet.
+        self._spend("bytes", value.numel() * value.element_size())
+        flat = value.cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
+        self.buffers.append(flat.view(torch.uint8).numpy().tobytes())
+        return {"tensor": [name, list(value.shape)]}
 
 
 def _hex(value: int) -> str:
@@ -114,33 +163,11 @@ def _hex(value: int) -> str:
     return hex(value)
 
 
-def _write_array(value: Any, buffers: list[bytes]) -> Any:
-    import numpy as np
-
-    array = np.asarray(value)
-    buffers.append(array.tobytes())
-    what = "array" if type(value) is np.ndarray else "number"
-    return {what: [array.dtype.str, list(array.shape)]}
-
-
-def _write_tensor(value: Any, buffers: list[bytes]) -> Any:
-    import torch
-
-    if value.is_meta:
-        raise CodecError("a tensor on the meta device holds no numbers to pass on")
-    name = str(value.dtype).removeprefix("torch.")
-    if not _TORCH_DTYPE.fullmatch(name):
-        raise CodecError(f"a tensor of dtype {name} cannot be passed on")
-    flat = value.cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
-    buffers.append(flat.view(torch.uint8).numpy().tobytes())
-    return {"tensor": [name, list(value.shape)]}
-
-
 class _Reader:
     """Builds values from parsed JSON and takes the numbers of arrays from the bytes after it."""
 
     def __init__(self, rest: memoryview) -> None:
-        self.rest, self.large_ints = rest, 0
+        self.rest, self.large_ints, self.arrays = rest, 0, 0
         self.kinds: dict[str, Callable[[Any, int], Any]] = {
             "int": self._int,
             "tuple": lambda body, depth: tuple(self._list(body, depth)),
@@ -193,6 +220,11 @@ class _Reader:
             raise CodecError("no complex number")
         return complex(real, imag)
 
+    def _count_array(self) -> None:
+        self.arrays += 1
+        if self.arrays > MAX_ARRAYS:
+            raise CodecError("too many arrays")
+
     def _take(self, count: int) -> bytearray:
         if count > len(self.rest):
             raise CodecError("fewer numbers than promised")
@@ -202,6 +234,7 @@ class _Reader:
     def _array(self, name: Any, shape: Any) -> Any:
         import numpy as np
 
+        self._count_array()
         if not (type(name) is str and _NUMPY_DTYPE.fullmatch(name)):
             raise CodecError("an array of another dtype")
         dtype = np.dtype(name)
@@ -227,6 +260,7 @@ class _Reader:
     def _tensor(self, name: Any, shape: Any) -> Any:
         import torch
 
+        self._count_array()
         if not (type(name) is str and _TORCH_DTYPE.fullmatch(name) and hasattr(torch, name)):
             raise CodecError("a tensor of another dtype")
         dtype = getattr(torch, name)

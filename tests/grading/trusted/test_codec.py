@@ -2,6 +2,7 @@
 
 import json
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -114,6 +115,28 @@ def test_too_much_is_refused_on_the_way_out(monkeypatch):
     assert encode(np.zeros(5))
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        "x" * 2**26,
+        [0] * 2**22,
+        [np.float64(0)] * 2**18,
+        torch.zeros(1).expand(2**26),
+        np.broadcast_to(0.0, 2**26),
+    ],
+    ids=["text", "items", "arrays", "a tensor", "an array"],
+)
+def test_what_is_too_much_is_refused_before_it_is_made_into_anything(value):
+    """Each of these took seconds in every test that called for it."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(CodecError, match="too much data"):
+            encode(value)
+        assert tracemalloc.get_traced_memory()[1] < 50 * codec.MAX_ITEMS
+    finally:
+        tracemalloc.stop()
+
+
 def packed(tree, rest=b"", length=None):
     """Bytes with this structure, well formed or not."""
     structure = tree if isinstance(tree, bytes) else json.dumps(tree).encode()
@@ -134,6 +157,8 @@ FORGED = {
     "deeper than plain data": packed(b"[" * 30 + b"]" * 30),
     "deep in dicts": packed(b'{"dict":[["a",' * 30 + b"1" + b"]]}" * 30),
     "many items": packed(b"[" + b"0," * codec.MAX_ITEMS + b"0]"),
+    "many arrays": packed([{"tensor": ["int8", [0]]}] * (codec.MAX_ARRAYS + 1)),
+    "many numbers of numpy": packed([{"number": ["<U0", []]}] * (codec.MAX_ARRAYS + 1)),
     "two kinds": packed({"tuple": [], "bytes": 0}),
     "an unknown kind": packed({"pickle": "gASVHAAAAAAAAACMBXBvc2l4lIwGc3lzdGVtlJOUjAR0cnVllIWUUpQu"}),
     "more numbers than come": packed({"array": ["<f8", [2]]}, b"\0" * 8),
