@@ -58,8 +58,18 @@ def read_questions(course: Course, assignment: str) -> dict[str, Question]:
     return questions
 
 
+def students_who_answered(course: Course, assignment: str, *, grade_id: str) -> list[str]:
+    """Return whose answer waits for a person or was read by one, sorted."""
+    waiting = journal.waiting(course.gradebook, assignment)
+    given = journal.by_hand(course.gradebook, assignment)
+    return sorted({who for who, name in waiting | given.keys() if name == grade_id})
+
+
 class OpenAnswers:
-    """The answers to one question: `read` them, `store` points. One thread; holds the gradebook open."""
+    """The answers to one question: `read` them, `store` points, at the end `write_pages`.
+
+    One thread; holds the gradebook open.
+    """
 
     def __init__(self, course: Course, assignment: str, *, question: Question) -> None:
         self.course, self.assignment, self.question = course, assignment, question
@@ -74,10 +84,9 @@ class OpenAnswers:
     def read(self) -> list[OpenAnswer]:
         """Return the answers by student; not those left as released, which earn nothing by themselves."""
         self._book.db.rollback()  # sees what the formgrader wrote meanwhile
-        waiting = journal.waiting(self.course.gradebook, self.assignment)
-        given = journal.by_hand(self.course.gradebook, self.assignment)
         cell = self.question.grade_id
-        students = sorted({who for who, name in waiting | given.keys() if name == cell})
+        waiting = journal.waiting(self.course.gradebook, self.assignment)
+        students = students_who_answered(self.course, self.assignment, grade_id=cell)
         return [self._answer(student, (student, cell) in waiting) for student in students]
 
     def store(self, student: str, *, points: float | None, comment: str) -> OpenAnswer:
@@ -101,9 +110,22 @@ class OpenAnswers:
         grade.manual_score, grade.needs_manual_grade = points, points is None
         note.manual_comment = comment or None
         renew_penalty(self._book, self._config, self.assignment, student=student)
+        if self.course.autograded(student, self.assignment).is_file():
+            # A closed terminal never comes to `write_pages`; the next grading writes a page that is missing.
+            self.course.feedback(student, self.assignment).unlink(missing_ok=True)
         self._book.db.commit()
         self.touched.add(student)
         return self._answer(student, points is None)
+
+    def write_pages(self) -> None:
+        """Write the feedback pages of those whose points or comments were stored."""
+        from coursekit.grading.feedback import feedback_pages, write_feedback
+
+        self._book.db.rollback()  # sees what the formgrader wrote meanwhile
+        pages = feedback_pages(self.course, self.assignment, gradebook=self._book)
+        for student in sorted(self.touched):
+            if self.course.autograded(student, self.assignment).is_file():  # else it was rejected since
+                write_feedback(self.course, self.assignment, student=student, pages=pages)
 
     def _answer(self, student: str, waiting: bool) -> OpenAnswer:
         grade, note = self._rows(student)

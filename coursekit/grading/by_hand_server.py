@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from coursekit.errors import InputError, require
 from coursekit.grading.backup import back_up
-from coursekit.grading.by_hand import OpenAnswers, answers_to_json, read_questions
+from coursekit.grading.by_hand import OpenAnswers, answers_to_json, read_questions, students_who_answered
 from coursekit.grading.course import Course
 
 MAX_BODY_BYTES = 200_000
@@ -90,27 +90,28 @@ def serve_answers(
         grade_id: which question; may be None where there is one only.
         port: 0 for any free one.
         said: called with what a person should read, the address first.
-    Raises: InputError if there is no such question, or no gradebook yet.
+    Raises: InputError if there is no such question, or nobody's answer is in the gradebook yet.
     """
-    from coursekit.grading.feedback import write_feedback
-
     questions = read_questions(course, assignment)
     if grade_id not in questions and not (grade_id is None and len(questions) == 1):
         raise InputError(
             "which question?", expected=f"one of: {', '.join(questions) or 'none'}", got=grade_id
         )
-    if back_up(course) is None:
-        raise InputError(f"nothing of {assignment} is graded yet", fix=f"run: coursekit grade {assignment}")
     question = questions[grade_id or next(iter(questions))]
+    if not students_who_answered(course, assignment, grade_id=question.grade_id):
+        fix = f"run: coursekit grade {assignment}"
+        raise InputError(f"no answers to {question.grade_id} in the gradebook yet", fix=fix)
+    back_up(course)
     answers = OpenAnswers(course, assignment, question=question)
     desk = Desk(answers)
     server, address = make_server(desk, port=port)
     said(f"open {address}   (Ctrl+C when you are done)")
     with server, suppress(KeyboardInterrupt):
         server.serve_forever(poll_interval=0.2)
+    if answers.touched:
+        said(f"writing the feedback pages of {len(answers.touched)} students")
+        desk.alone(answers.write_pages)
     desk.alone(answers.close)
-    for student in sorted(answers.touched):
-        write_feedback(course, assignment, student=student)
     return len(answers.touched)
 
 

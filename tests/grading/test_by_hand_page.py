@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
 import pytest
 from nbgrader.api import Gradebook
@@ -56,7 +57,7 @@ def answers(written):
 
 @pytest.fixture
 def served(written):
-    """The command as a person starts it: (address, a function that stops it and returns what it said)."""
+    """The command as a person starts it: (address, a function that stops it and returns what it said, it)."""
     command = [sys.executable, "-c", MAIN, "course", "answers", str(written.course.root), written.slug]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         address = re.search(r"http://\S+", process.stdout.readline())[0]
@@ -65,7 +66,7 @@ def served(written):
             process.send_signal(signal.SIGINT)
             return process.communicate(timeout=60)[0]
 
-        yield address, stop
+        yield address, stop, process
         process.kill()
 
 
@@ -132,7 +133,7 @@ def test_a_body_that_is_no_grade_is_refused(written, answers, body):
 
 
 def test_without_the_token_or_under_another_host_name_nothing_is_answered(served):
-    address, _ = served
+    address = served[0]
     parts = urlsplit(address)
 
     def status(path, *, host=parts.netloc, method="GET", length=0):
@@ -157,7 +158,7 @@ def test_without_the_token_or_under_another_host_name_nothing_is_answered(served
 def test_a_question_is_graded_by_keyboard_alone_and_nothing_is_lost_on_reload(written, served):
     from playwright.sync_api import expect, sync_playwright
 
-    address, stop = served
+    address, stop, _ = served
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         page, asked = browser.new_page(), []
@@ -200,6 +201,43 @@ def test_a_question_is_graded_by_keyboard_alone_and_nothing_is_lost_on_reload(wr
     assert backups(written.course)
 
 
+def give(address, student, *, points, comment):
+    """Store points as the page does."""
+    body = json.dumps({"points": points, "comment": comment}).encode()
+    with urlopen(Request(f"{address}{student}", data=body)) as reply:
+        assert reply.status == 200
+
+
+def test_after_a_closed_terminal_no_old_page_is_left_and_grading_writes_the_new_one(written, served):
+    address, _, process = served
+    page = written.course.feedback("ada", written.slug)
+    assert "not read yet" in page.read_text("utf-8")
+    give(address, "ada", points=1.5, comment="Say which groups.")
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(60) == -signal.SIGHUP
+    assert not page.exists()
+    written.grade()
+    assert "Say which groups." in page.read_text("utf-8")
+    assert "not read yet" not in page.read_text("utf-8")
+
+
+def test_an_answer_that_is_no_notebook_any_more_costs_nobody_the_new_page(written, answers):
+    answers.store("ada", points=1.5, comment="")
+    written.hand_in("ada", b"no notebook")
+    assert written.grade("ada")["ada"].status == "rejected"
+    answers.store("ada", points=1, comment="")
+    answers.store("bob", points=0.5, comment="Short.")
+    answers.write_pages()
+    assert "not graded" in written.course.feedback("ada", written.slug).read_text("utf-8")
+    assert "Short." in written.course.feedback("bob", written.slug).read_text("utf-8")
+
+
 def test_a_question_that_is_not_there_is_refused(written):
     with pytest.raises(InputError, match="one of: explain"):
         serve_answers(written.course, written.slug, grade_id="explian", port=0, said=print)
+
+
+def test_before_anything_is_graded_no_empty_page_is_served(classroom):
+    classroom.hand_in("ada", explain="Because groups differ.")
+    with pytest.raises(InputError, match="no answers to explain in the gradebook yet; run: coursekit grade"):
+        serve_answers(classroom.course, classroom.slug, grade_id=None, port=0, said=print)
