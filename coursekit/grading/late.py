@@ -133,8 +133,13 @@ def _extend(book: Gradebook, assignment: str, *, student: str, until: datetime) 
         book.find_student(student)
     except MissingEntry:
         raise InputError("no such student", got=repr(student), fix="see: coursekit course roster") from None
-    with book.db.no_autoflush:  # nbgrader fills a new submission before it adds it to the session
-        book.update_or_create_submission(assignment, student)
+    try:
+        book.find_submission(assignment, student)
+    except MissingEntry:
+        with book.db.no_autoflush:  # nbgrader fills a new submission before it adds it to the session
+            submission = book.add_submission(assignment, student)
+        for grade in [grade for notebook in submission.notebooks for grade in notebook.grades]:
+            grade.needs_manual_grade = False  # nbgrader makes grades that wait for a person
     book.grant_extension(assignment, student, minutes=(end - due).total_seconds() / 60)
 
 
