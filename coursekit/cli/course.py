@@ -117,13 +117,17 @@ def late(
     """Set the deadline or give an extension; show who is late and what it costs, and renew their pages."""
     from coursekit.grading.course import Course
     from coursekit.grading.late import change_and_read
+    from coursekit.grading.pipeline import unchanged
     from coursekit.grading.show import print_late
 
     course = Course.open(folder)
     course.require(assignment)
     if bool(student) != bool(until):
         raise typer.BadParameter("--student and --until belong together")
-    print_late(assignment, *change_and_read(course, assignment, due=due, students=student or (), until=until))
+    read = change_and_read(course, assignment, due=due, students=student or (), until=until)
+    handed_in = course.students(assignment)
+    to_grade = len(handed_in) - len(unchanged(course, assignment, students=handed_in))
+    print_late(assignment, *read, to_grade=to_grade)
 
 
 @app.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,26 +34,55 @@ def grade_with_progress(course: Course, assignment: str, *, options: Options) ->
     from rich.progress import (
         MofNCompleteColumn,
         Progress,
+        ProgressColumn,
+        Task,
         TextColumn,
         TimeElapsedColumn,
-        TimeRemainingColumn,
     )
+    from rich.text import Text
+
+    last = 0.0  # when the last result came, in seconds since the start
+
+    class TimeLeft(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            left = _time_left(task.elapsed, done=task.completed, remaining=task.remaining, last=last)
+            return Text(f"left about {left}")
 
     course.require(assignment)  # before the bar is drawn: an error is then the only thing on the screen
-    columns = (
-        *(TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn()),
-        *(TextColumn("left about"), TimeRemainingColumn()),
-    )
+    students = list(dict.fromkeys(options.students)) or course.students(assignment)
+    columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn(), TimeLeft())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        total = len(options.students) or len(course.students(assignment))
-        task = progress.add_task(f"grading {assignment}", total=total)
+        progress.add_task(f"grading {assignment}", total=len(students))
+        (bar,), todo = progress.tasks, dict.fromkeys(students)
 
         def advance(result: Result, kept: bool) -> None:
-            progress.update(
-                task, advance=1, description=f"grading {assignment}: {escape(shown_name(result.student))}"
-            )
+            nonlocal last
+            del todo[result.student]
+            if kept:  # what took this run no time says nothing about the time that it still takes
+                progress.update(bar.id, total=bar.total - 1)
+            else:
+                last = bar.elapsed
+                progress.update(bar.id, advance=1)
+            earlier = f" ({len(students) - bar.total:g} graded before)" if bar.total < len(students) else ""
+            # They are begun in order: the first one without a result is the one that is waited for.
+            now = f": {escape(shown_name(next(iter(todo))))}" if todo else ""
+            progress.update(bar.id, description=f"grading {assignment}{earlier}{now}")
 
         return grade_assignment(course, assignment, options=options, on_result=advance)
+
+
+def _time_left(elapsed: float, *, done: float, remaining: float, last: float) -> str:
+    """Return H:MM:SS by the pace of the whole run, but no less than since the last result.
+
+    The pace of the last half minute is that of one endless loop; the last submission may be one.
+
+    >>> _time_left(30, done=10, remaining=290, last=29), _time_left(90, done=299, remaining=1, last=30)
+    ('0:14:30', '0:01:00')
+    """
+    if not done:
+        return "-:--:--"
+    seconds = max(elapsed / done * remaining, elapsed - last) if remaining else 0.0
+    return str(timedelta(seconds=round(seconds)))
 
 
 def print_table(assignment: str, results: Sequence[Result], *, waiting: int) -> None:
@@ -116,6 +146,9 @@ def _say(text: str) -> None:
 
 def print_changes(assignment: str, changes: Sequence[Change]) -> None:
     """Print a line for each student whose points changed: before, now, in which cells, and why."""
+    if not changes:
+        _say(f"{assignment}: nobody's points are others than when they were graded before")
+        return
     heads = ("student", "before", "now", "cells", "why")
     rows = [(c.student, _points(c.before), _points(c.now), _cells(c), c.why) for c in changes]
     _print_table(f"{assignment}: changed scores", heads, rows)
@@ -125,8 +158,11 @@ def _cells(change: Change) -> str:
     return ", ".join(f"{name} {_points(old)} to {_points(new)}" for name, (old, new) in change.cells.items())
 
 
-def print_late(assignment: str, due: datetime | None, late: Sequence[Lateness]) -> None:
-    """Print the deadline, and a line for each student who is late or has an extension."""
+def print_late(assignment: str, due: datetime | None, late: Sequence[Lateness], *, to_grade: int) -> None:
+    """Print the deadline, and a line for each student who is late or has an extension.
+
+    to_grade: how many submissions are not graded as they lie there; when they were handed in is not read yet.
+    """
     if due is None:
         _say(f"{assignment} has no deadline: --due sets one")
         return
@@ -145,6 +181,10 @@ def print_late(assignment: str, due: datetime | None, late: Sequence[Lateness]) 
             f"{assignment}: late", ("student", "handed in (UTC)", "extended to", "late by", "points"), rows
         )
     _say(f"{assignment} is due {due.astimezone():%Y-%m-%d %H:%M %Z} ({due:%Y-%m-%d %H:%M} UTC)")
+    if to_grade:
+        _say(
+            f"not known yet of {to_grade} to be graded: whether they are late (coursekit grade {assignment})"
+        )
     if any(one.seconds_late for one in late) and not any(one.penalty for one in late):
         _say("late work costs nothing: nbgrader_config.py has no rule for it")
 

@@ -118,6 +118,7 @@ def test_grading_again_ends_with_a_table_of_whose_points_changed(graded):
 
     grade = ("grade", graded.slug, "--course", str(graded.course.root))
     assert "changed scores" not in run(*grade, "--regrade", "--student", "ada")
+    assert "nobody's points are others" in run("course", "changes", str(graded.course.root), graded.slug)
     mend_test(graded, "expect_close(add(2, 3), 5", "expect_close(add(2, 4), 6")
     told = run(*grade)
     assert "changed scores" in told

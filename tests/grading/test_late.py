@@ -12,12 +12,13 @@ from typer.testing import CliRunner
 
 from coursekit.cli import app
 from coursekit.errors import InputError
+from coursekit.grading import journal
 from coursekit.grading.by_hand import OpenAnswers, read_questions
 from coursekit.grading.collect import collect
 from coursekit.grading.export import export_grades
 from coursekit.grading.late import change_and_read
 from coursekit.grading.moments import parse_time
-from tests.grading.conftest import GOOD, copied
+from tests.grading.conftest import GOOD, Classroom, copied
 
 DUE, LATE = "2026-11-20 23:00+00:00", "2026-11-22 12:00:00 UTC"  # a day and a half: two days begun
 RULE = """
@@ -98,6 +99,16 @@ def test_a_deadline_that_moves_leaves_extensions_where_they_end(course):
         assert {one.student: one.seconds_late for one in late}["ada"] == 12 * 3600
 
 
+def test_an_extension_for_who_has_handed_in_nothing_makes_no_answer_wait(course):
+    waiting = journal.waiting(course.gradebook, "toy_adding")
+    change_and_read(course, "toy_adding", students=["ida"], until="2026-11-30 12:00+00:00")
+    assert journal.waiting(course.gradebook, "toy_adding") == waiting
+    classroom = Classroom(course)
+    classroom.hand_in("ida", explain="Groups differ.")
+    classroom.grade("ida")
+    assert journal.waiting(course.gradebook, "toy_adding") == {*waiting, ("ida", "explain")}
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -123,6 +134,14 @@ def test_the_command_shows_who_is_late_and_what_it_costs(course):
     assert "ida       -                  2026-11-25 00:00   no           0" in shown.output
     assert "bob" not in shown.output
     assert "2026-11-20 23:00 UTC" in shown.output
+    assert "not known yet" not in shown.output
+
+
+def test_before_they_are_graded_nobody_is_said_to_be_in_time(course):
+    (Classroom(course).hand_in("eve").parent / "timestamp.txt").write_text(LATE)
+    shown = CliRunner().invoke(app, ["course", "late", str(course.root), "toy_adding"])
+    assert "eve" not in shown.output
+    assert "not known yet of 1 to be graded: whether they are late" in shown.output
 
 
 MOODLE, CANVAS = "{}_9_assignsubmission_file_/toy_adding.ipynb", "{}_{}9_1_toy_adding.ipynb"

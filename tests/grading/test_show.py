@@ -1,0 +1,51 @@
+"""What an instructor sees in a terminal while a class is graded."""
+
+import os
+import pty
+import re
+import subprocess
+import sys
+
+from .test_resume import MAIN, SLOW_ANSWER
+
+# "grading toy_adding (6 graded before): s8 2/3 0:00:04 left about 0:00:02"
+BAR = re.compile(r"grading toy_adding(.*?) +(\d+)/(\d+) 0:00:(\d+) left about (\S+)")
+
+
+def on_a_terminal(course):
+    """Grade as in a terminal; return (what, done, of, seconds, left) of each bar that was drawn there."""
+    reading, writing = pty.openpty()
+    command = [sys.executable, "-c", MAIN, "grade", "toy_adding", "--course", course.root, "--workers", "1"]
+    environment = {**os.environ, "COLUMNS": "150", "TERM": "xterm"}
+    command.append("--allow-unsandboxed")
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=writing, env=environment) as run:
+        os.close(writing)
+        shown = bytearray()
+        while data := _read(reading):
+            shown += data
+    os.close(reading)
+    assert run.returncode == 0, shown.decode()
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    return BAR.findall(plain)
+
+
+def _read(terminal):
+    try:
+        return os.read(terminal, 65536)
+    except OSError:  # nobody has it open any more
+        return b""
+
+
+def test_the_time_left_of_a_resumed_run_is_that_of_what_this_run_has_to_grade(classroom):
+    for number in range(6):
+        classroom.hand_in(f"s{number}")
+    classroom.grade()
+    for number in range(6, 9):
+        classroom.hand_in(f"s{number}", add=SLOW_ANSWER)
+    bars = on_a_terminal(classroom.course)
+    assert {of for _, _, of, _, _ in bars} <= set("3456789"), "more, until it is known what was graded"
+    first = next(bar for bar in bars if bar[1] == "1")
+    what, _, of, seconds, left = first
+    assert (what, of) == (" (6 graded before): s7", "3"), "not the one that is graded now"
+    # One of three took this long, with the start; two are left.
+    assert abs(int(left[-2:]) - 2 * int(seconds)) <= 2, first
