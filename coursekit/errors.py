@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import numbers
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,21 @@ class InputError(CoursekitError, ValueError):
     def __init__(self, problem: str, *, expected: object = None, got: object = None, fix: str = "") -> None:
         self.problem, self.expected, self.got, self.fix = problem, expected, got, fix
         super().__init__(_sentence(problem, expected, got, fix))
+
+
+def check_whole(problem: str, *, least: int = 1, **values: object) -> None:
+    """Raise an InputError unless each of the named values is a whole number of `least` or more.
+
+    A float passes comparisons, and then a loop never ends or a share is rounded: 2.0 is refused as well.
+
+    >>> check_whole("nothing to train on", num_steps=3)
+    >>> check_whole("nothing to train on", num_steps=2.5)
+    Traceback (most recent call last):
+    coursekit.errors.InputError: nothing to train on: expected a whole num_steps >= 1, got 2.5
+    """
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+            raise InputError(problem, expected=f"a whole {name} >= {least}", got=repr(value))
 
 
 class MissingExtraError(CoursekitError, ImportError):

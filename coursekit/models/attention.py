@@ -35,6 +35,7 @@ def naive_attention(
         k: K, keys of g heads, where g divides h: h / g neighbouring query heads share one.
         v: V, values of g heads.
         causal: whether a query sees only the keys up to its own position.
+    Raises: InputError if it is causal and there are more queries than keys.
     Source: Vaswani et al. 2017, equation 1 (https://arxiv.org/abs/1706.03762); Ainslie et al. 2023
         (https://arxiv.org/abs/2305.13245) for shared heads.
 
@@ -64,6 +65,7 @@ def causal_attention(
         k: keys (b, g, s, k), where g divides h.
         v: values (b, g, s, k).
         dropout_p: probability that a weight is dropped.
+    Raises: InputError if there are more queries than keys.
     Source: Dao 2023, FlashAttention-2 (https://arxiv.org/abs/2307.08691).
     """
     # torch aligns is_causal with the upper left corner: with cached keys, every query would see too few.
@@ -77,6 +79,8 @@ def causal_attention(
 
 def _causal_mask(q: Tensor, k: Tensor) -> Tensor:
     num_queries, num_keys = q.shape[2], k.shape[2]
+    if num_queries > num_keys:  # the first ones would see nothing: NaN, or zeros
+        raise InputError("queries without keys", expected=f"at least {num_queries} keys", got=num_keys)
     return torch.ones(num_queries, num_keys, dtype=torch.bool, device=q.device).tril(num_keys - num_queries)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
+import numbers
 from typing import Literal, get_args
 
-from coursekit.errors import InputError
+from coursekit.errors import InputError, check_whole
 from coursekit.formulas.parameters import parameters_on_rank
 from coursekit.formulas.total import total
 
@@ -69,6 +71,8 @@ class GPTConfig:
     norm_eps: float = 1e-5
 
     def __post_init__(self) -> None:
+        for name in ("vocab_size", "max_seq_len", "d_model", "n_layers", "n_heads"):
+            check_whole(f"wrong {name}", **{name: getattr(self, name)})
         if self.n_kv_heads is None:
             object.__setattr__(self, "n_kv_heads", self.n_heads)
         if self.d_ff is None:
@@ -83,11 +87,19 @@ class GPTConfig:
         return self.d_model // self.n_heads
 
     def _check_ranges(self) -> None:
-        for name in ("vocab_size", "max_seq_len", "d_model", "n_layers", "n_heads", "n_kv_heads", "d_ff"):
-            if getattr(self, name) < 1:
-                raise InputError(f"wrong {name}", expected="1 or more", got=getattr(self, name))
-        if not 0 <= self.dropout < 1:
-            raise InputError("wrong dropout", expected="a probability from 0 to below 1", got=self.dropout)
+        for name in ("n_kv_heads", "d_ff"):
+            check_whole(f"wrong {name}", **{name: getattr(self, name)})
+        for name in ("bias", "tie_embeddings"):  # "false" would be true
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"wrong {name}", expected="True or False", got=repr(getattr(self, name)))
+        for name, fits, expected in (
+            ("dropout", lambda p: 0 <= p < 1, "a probability from 0 to below 1"),
+            ("rope_theta", lambda theta: 0 < theta < math.inf, "a finite number above 0"),
+            ("norm_eps", lambda eps: 0 <= eps < math.inf, "a finite number, 0 or more"),
+        ):
+            value = getattr(self, name)
+            if not (isinstance(value, numbers.Real) and fits(value)):
+                raise InputError(f"wrong {name}", expected=expected, got=repr(value))
         for name, options in (("norm", Norm), ("activation", Activation), ("position", Position)):
             if getattr(self, name) not in get_args(options):
                 raise InputError(

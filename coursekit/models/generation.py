@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from coursekit.errors import InputError
+from coursekit.errors import InputError, check_whole
 from coursekit.models.gpt import GPT
 from coursekit.models.kv_cache import KVCache
 
@@ -38,10 +39,11 @@ def generate(
         top_k: draw from so many likeliest tokens only; None from all.
         use_cache: whether keys and values are kept.
         generator: of the model's device; None is torch's own.
-    Raises: InputError if the result would be longer than `max_seq_len`, or for a wrong temperature, top_k
-        or empty prompt.
+    Raises: InputError if the result would be longer than `max_seq_len`, or for a wrong temperature, top_k,
+        number of tokens, empty prompt, or a model that is no whole GPT.
     """
-    _check(model, input_ids, max_new_tokens, temperature, top_k)
+    _check(model, input_ids, max_new_tokens)
+    _check_choice(temperature, top_k)
     cache = KVCache(len(model.blocks), input_ids.shape[1] + max_new_tokens) if use_cache else None
     fresh = input_ids
     with _evaluation_mode(model):
@@ -66,11 +68,13 @@ def sample_token(
         temperature: below 1 prefers the likely tokens more than the model does; 0 takes the likeliest.
         top_k: tokens less likely than the k likeliest are not drawn; None draws from all.
         generator: of the logits' device; None is torch's own.
+    Raises: InputError for a wrong temperature or top_k.
     Source: Fan et al. 2018, section 5, for top_k (https://arxiv.org/abs/1805.04833).
 
     >>> sample_token(torch.tensor([[0.0, 3.0, 1.0]]), temperature=0.0)
     tensor([[1]])
     """
+    _check_choice(temperature, top_k)
     if temperature == 0:
         return logits.argmax(-1, keepdim=True)
     if top_k is not None:
@@ -80,7 +84,15 @@ def sample_token(
     return torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)
 
 
-def _check(model: GPT, input_ids: Tensor, max_new_tokens: int, temperature: float, top_k: int | None) -> None:
+def _check(model: GPT, input_ids: Tensor, max_new_tokens: int) -> None:
+    if not isinstance(model, GPT) or None in (model.token_embedding, model.lm_head):
+        got = "a stage of it" if isinstance(model, GPT) else type(model).__name__
+        raise InputError("this model has no next token", expected="a whole GPT", got=got)
+    check_whole("tokens cannot be taken back", least=0, max_new_tokens=max_new_tokens)
+    if not isinstance(input_ids, Tensor) or input_ids.dim() != 2:
+        got = tuple(input_ids.shape) if isinstance(input_ids, Tensor) else type(input_ids).__name__
+        fix = "one prompt is torch.tensor([ids])"
+        raise InputError("no prompts", expected="token ids (b, t)", got=got, fix=fix)
     total, room = input_ids.shape[1] + max_new_tokens, model.config.max_seq_len
     if total > room:
         raise InputError(
@@ -91,10 +103,13 @@ def _check(model: GPT, input_ids: Tensor, max_new_tokens: int, temperature: floa
         )
     if input_ids.shape[1] == 0:
         raise InputError("an empty prompt", expected="at least one token", got=tuple(input_ids.shape))
-    if temperature < 0:
-        raise InputError("a negative temperature", expected="0 or more", got=temperature)
-    if top_k is not None and top_k < 1:
-        raise InputError("nothing to draw from", expected="top_k of 1 or more, or None", got=top_k)
+
+
+def _check_choice(temperature: float, top_k: int | None) -> None:
+    if not (isinstance(temperature, (int, float)) and 0 <= temperature < math.inf):
+        raise InputError("wrong temperature", expected="a finite number, 0 or more", got=repr(temperature))
+    if top_k is not None:
+        check_whole("nothing to draw from", top_k=top_k)
 
 
 @contextlib.contextmanager

@@ -48,6 +48,7 @@ class GPT(nn.Module):
 
     Args:
         config: shape and options.
+    Raises: InputError for anything but a config.
     Source: Radford et al. 2019, Language Models are Unsupervised Multitask Learners, section 2.3.
 
     >>> model = GPT(GPTConfig(vocab_size=11, max_seq_len=8, d_model=4, n_layers=2, n_heads=2))
@@ -57,6 +58,9 @@ class GPT(nn.Module):
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
+        if not isinstance(config, GPTConfig):
+            fix = "preset(name) has published shapes"
+            raise InputError("no shape of a model", expected="a GPTConfig", got=repr(config)[:80], fix=fix)
         self.config = config
         self.token_embedding = nn.Embedding(config.vocab_size, config.d_model)
         has_table = config.position == "learned"
@@ -107,11 +111,14 @@ class GPT(nn.Module):
             positions: of the t tokens in their sequence; None counts on from the cache's length. Give them
                 where this process holds a part of the sequence.
             cache: keys and values of the tokens before these; these are appended. Under `torch.no_grad`.
-        Raises: InputError if the sequence has more positions than a learned embedding.
+        Raises: InputError if the sequence has more positions than a learned embedding, an id is none of the
+            vocabulary (on a CPU: a GPU is not waited for), or arguments have other shapes or are of another
+            model.
         """
+        self._check_shapes(input_ids, positions, cache)
         if positions is None:
             positions = self._count_positions(input_ids, cache)
-        x = input_ids if self.token_embedding is None else self.token_embedding(input_ids)
+        x = input_ids if self.token_embedding is None else self._embed(input_ids)
         if self.position_embedding is not None:
             x = x + self.position_embedding(positions)
         if self.token_embedding is not None:
@@ -122,6 +129,28 @@ class GPT(nn.Module):
                 x = block(x, rotary=rotary, cache=None if cache is None else cache.layers[index])
         x = x if self.final_norm is None else self.final_norm(x)
         return x if self.lm_head is None else self.lm_head(x)
+
+    def _check_shapes(self, input_ids: Tensor, positions: Tensor | None, cache: KVCache | None) -> None:
+        expected = "token ids (b, t)" if self.token_embedding is not None else "hidden states (b, t, d)"
+        got = tuple(input_ids.shape) if isinstance(input_ids, Tensor) else type(input_ids).__name__
+        if not isinstance(input_ids, Tensor) or input_ids.dim() != expected.count(",") + 1:
+            raise InputError("a batch of another shape", expected=expected, got=got)
+        # One position would be broadcast to all tokens, in silence.
+        if positions is not None and positions.shape != input_ids.shape[1:2]:
+            expected = f"shape ({input_ids.shape[1]},), one position a token"
+            raise InputError("positions do not fit the tokens", expected=expected, got=tuple(positions.shape))
+        if cache is not None and len(cache.layers) != len(self.blocks):
+            expected = f"KVCache({len(self.blocks)}, ...), a layer a block"
+            raise InputError("the cache is of another model", expected=expected, got=len(cache.layers))
+
+    def _embed(self, input_ids: Tensor) -> Tensor:
+        try:
+            return self.token_embedding(input_ids)
+        except IndexError as error:  # of a CPU, which says "index out of range in self"
+            least, most = input_ids.min().item(), input_ids.max().item()
+            expected, got = f"ids from 0 to {self.config.vocab_size - 1}", f"{least} to {most}"
+            fix = "labels have IGNORE_INDEX, ids have not; or vocab_size is not the tokenizer's"
+            raise InputError("no such token", expected=expected, got=got, fix=fix) from error
 
     def _count_positions(self, input_ids: Tensor, cache: KVCache | None) -> Tensor:
         start = 0 if cache is None else cache.length

@@ -28,7 +28,7 @@ class LayerCache:
     ) -> tuple[Float[Tensor, "b g s k"], Float[Tensor, "b g s k"]]:
         """Append keys and values; return all that are held, as views.
 
-        Raises: InputError if there is no room left.
+        Raises: InputError if there is no room left, or what comes has another batch, heads or width.
         """
         end = self.length + k.shape[2]
         if end > self.max_seq_len:
@@ -41,6 +41,13 @@ class LayerCache:
         if self._keys is None:
             shape = (*k.shape[:2], self.max_seq_len, k.shape[3])
             self._keys, self._values = k.new_empty(shape), v.new_empty(shape)
+        elif (*self._keys.shape[:2], self._keys.shape[3]) != (*k.shape[:2], k.shape[3]):
+            raise InputError(  # a batch of one would be copied to every row of the cache
+                "the cache holds another batch",
+                expected="(b, g, k) = " + str((*self._keys.shape[:2], self._keys.shape[3])),
+                got=(*k.shape[:2], k.shape[3]),
+                fix="make a new cache for each batch of prompts",
+            )
         self._keys[:, :, self.length : end] = k
         self._values[:, :, self.length : end] = v
         self.length = end

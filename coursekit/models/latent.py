@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from coursekit.errors import InputError
+from coursekit.errors import InputError, check_whole
 from coursekit.models.config import GPTConfig
 
 
@@ -37,7 +37,6 @@ class LatentConfig(GPTConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, least in (("kv_rank", 1), ("nope_dim", 1), ("rope_dim", 0), ("v_dim", 1), ("q_rank", 0)):
-            if getattr(self, name) < least:
-                raise InputError(f"wrong {name}", expected=f"{least} or more", got=getattr(self, name))
+            check_whole(f"wrong {name}", least=least, **{name: getattr(self, name)})
         if self.rope_dim % 2:
             raise InputError("rotary positions turn pairs", expected="an even rope_dim", got=self.rope_dim)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from coursekit.errors import InputError
+from coursekit.errors import InputError, check_whole
 from coursekit.models.config import INIT_STD, GPTConfig
 from coursekit.models.experts import Experts
 from coursekit.models.gpt import GPT
@@ -78,14 +78,17 @@ def use_experts(
         top_k: k.
         capacity_factor: None drops nothing.
         every: 1 is all blocks, as in Mixtral, 2 every second one, as in GShard and Switch.
-    Raises: InputError as `MoE` does, or if no block would get one.
+    Raises: InputError as `MoE` does, if no block would get one, or for another model than a GPT.
 
     >>> model = GPT(GPTConfig(vocab_size=11, max_seq_len=8, d_model=4, n_layers=4, n_heads=2))
     >>> use_experts(model, 8, every=2)
     >>> [type(block.feed_forward).__name__ for block in model.blocks]
     ['FeedForward', 'MoE', 'FeedForward', 'MoE']
     """
-    if not 1 <= every <= len(model.blocks):
+    if not isinstance(model, GPT):
+        raise InputError("no blocks for experts", expected="GPT", got=type(model).__name__)
+    check_whole("no block for experts", every=every)
+    if every > len(model.blocks):
         raise InputError("no block for experts", expected=f"every from 1 to {len(model.blocks)}", got=every)
     for block in model.blocks[every - 1 :: every]:
         if block is None:

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from coursekit.errors import InputError, check_whole
+
 
 def rotary_angles(
     positions: Int[Tensor, " t"],
@@ -22,9 +24,10 @@ def rotary_angles(
     Args:
         positions: m, of the whole sequence, also where this process holds a part of it.
         head_dim: k, even.
-        theta: base of the angles.
+        theta: base of the angles, above 0.
         dtype: float32 or float64. In bfloat16, with its 8 bits of precision, positions above 256 would
             fall together.
+    Raises: InputError for an odd head_dim, a dtype of whole numbers, or a base of 0 or less.
     Source: Su et al. 2021, RoFormer, equation 15 (https://arxiv.org/abs/2104.09864).
 
     >>> cos, sin = rotary_angles(torch.tensor([0, 1]), 4)
@@ -32,6 +35,13 @@ def rotary_angles(
     tensor([[0.0000, 0.0000],
             [0.8415, 0.0100]])
     """
+    check_whole("rope turns pairs of dimensions", head_dim=head_dim)
+    if head_dim % 2:
+        raise InputError("rope turns pairs of dimensions", expected="an even head_dim", got=head_dim)
+    if not theta > 0:
+        raise InputError("angles have no base", expected="theta > 0", got=theta)
+    if not dtype.is_floating_point:
+        raise InputError("no angle is a whole number", expected="float32 or float64", got=dtype)
     pairs = torch.arange(0, head_dim, 2, device=positions.device, dtype=dtype)
     angles = torch.outer(positions.to(dtype), theta ** (-pairs / head_dim))
     return angles.cos(), angles.sin()

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from coursekit.errors import InputError
+from coursekit.errors import InputError, check_whole
 
 
 class Routing(NamedTuple):
@@ -62,7 +62,7 @@ class Router(nn.Module):
         top_k: k.
         capacity_factor: an expert takes ceil(capacity_factor n k / E) choices of n tokens; 1 is room for
             an even spread, None for any.
-    Raises: InputError if k is not in 1 … E, or for a factor of 0 or less.
+    Raises: InputError if k is not in 1 … E, or for a factor that is not above 0.
     Source: Fedus et al. 2021, Switch Transformer, equations 1 to 3, and section 2.4 for float32
         (https://arxiv.org/abs/2101.03961); Jiang et al. 2024, Mixtral, section 2.1, for k > 1
         (https://arxiv.org/abs/2401.04088); Lepikhin et al. 2020, GShard, algorithm 1, for first choices
@@ -73,15 +73,21 @@ class Router(nn.Module):
         self, d_model: int, n_experts: int, *, top_k: int, capacity_factor: float | None = None
     ) -> None:
         super().__init__()
-        if not 1 <= top_k <= n_experts:
+        check_whole("wrong router", n_experts=n_experts, top_k=top_k)
+        if top_k > n_experts:
             raise InputError("wrong top_k", expected=f"1 to n_experts={n_experts}", got=top_k)
-        if capacity_factor is not None and capacity_factor <= 0:
+        if capacity_factor is not None and not 0 < capacity_factor < math.inf:
             raise InputError("wrong capacity_factor", expected="more than 0, or None", got=capacity_factor)
         self.n_experts, self.top_k, self.capacity_factor = n_experts, top_k, capacity_factor
         self.proj = nn.Linear(d_model, n_experts, bias=False)
 
     def forward(self, x: Float[Tensor, "n d"]) -> Routing:
-        """Return the routing of n tokens."""
+        """Return the routing of n tokens.
+
+        Raises: InputError for tokens that are not flat: queues would be counted along the wrong dim.
+        """
+        if x.dim() != 2:
+            raise InputError("tokens are not flat", expected="shape (n, d)", got=tuple(x.shape))
         wide = torch.promote_types(x.dtype, torch.float32)
         with torch.autocast(x.device.type, enabled=False):
             logits = F.linear(x.to(wide), self.proj.weight.to(wide))
@@ -120,6 +126,7 @@ def load_balancing_loss(routing: Routing, *, load: Int[Tensor, " e"] | None = No
         load: choices on each expert (E), where not this routing's alone count: under data parallelism the
             sum over ranks. The mean of the ranks' losses, of as many tokens each, is then that of the
             joined batch; with each rank's own f it is not.
+    Raises: InputError if the load is not one number an expert.
     Source: Fedus et al. 2021, equations 4 to 6 (https://arxiv.org/abs/2101.03961).
 
     >>> even = Routing(torch.zeros(2, 2), torch.tensor([[0], [1]]), torch.ones(2, 1), torch.zeros(2, 1), None)
@@ -127,6 +134,9 @@ def load_balancing_loss(routing: Routing, *, load: Int[Tensor, " e"] | None = No
     tensor(1.)
     """
     load = routing.load if load is None else load
+    if load.shape != routing.logits.shape[-1:]:  # one number would be broadcast
+        expected = f"a load a{' '}expert, shape ({routing.logits.shape[-1]},)"
+        raise InputError("the load is of another layer", expected=expected, got=tuple(load.shape))
     probabilities = routing.logits.softmax(-1).mean(0)
     shares = load.to(probabilities.dtype) / load.sum()
     return routing.logits.shape[-1] * (shares * probabilities).sum()

@@ -109,8 +109,8 @@ def test_dropout_is_off_and_modes_are_as_they_were():
     [
         ((prompt(), 12), {}, r"up to max_seq_len=16 tokens together, got 5 \+ 12"),
         ((prompt(0), 1), {}, "an empty prompt"),
-        ((prompt(), 1), {"temperature": -1.0}, "temperature: expected 0 or more, got -1.0"),
-        ((prompt(), 1), {"top_k": 0}, "top_k of 1 or more, or None, got 0"),
+        ((prompt(), 1), {"temperature": -1.0}, "temperature: expected a finite number, 0 or more, got -1.0"),
+        ((prompt(), 1), {"top_k": 0}, "a whole top_k >= 1, got 0"),
     ],
 )
 def test_wrong_arguments_are_errors(arguments, options, message):

@@ -210,7 +210,7 @@ def test_fresh_experts_have_the_spread_of_a_feed_forward_layer():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"top_k": 0}, r"wrong top_k: expected 1 to n_experts=5, got 0"),
+        ({"top_k": 0}, r"expected a whole top_k >= 1, got 0"),
         ({"top_k": 6}, r"wrong top_k: expected 1 to n_experts=5, got 6"),
         ({"capacity_factor": 0}, r"wrong capacity_factor: expected more than 0, or None, got 0"),
     ],
