@@ -15,14 +15,16 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple, NoReturn
 
 from coursekit.grading.sandbox.policy import Policy
+from coursekit.grading.sandbox.share import share_with_the_crowd
 
 WATCH_SECONDS = 0.1
 # The system stops all locking for as long as a piece of its list is read.
 LOCKS_SECONDS = 1.0
+SHARE_SECONDS = 0.5
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 # What an empty file counts as: a disk has room for so many names, too.
 _ENTRY_BYTES = 8192
@@ -47,7 +49,7 @@ class Keeper:
         self.alone = "processes" in policy.layers
         self.status: int | None = None
         self._lines = b""
-        self._look_at_locks = 0.0
+        self._look_at_locks = self._look_at_shares = 0.0
 
     def serve(self) -> NoReturn:
         """Keep the kernel; ends this process."""
@@ -108,13 +110,18 @@ class Keeper:
     def _excess(self) -> str | None:
         """Return what there is too much of."""
         pids = self._processes()
-        numbers = [usage for pid in pids if (usage := _usage(pid)) is not None]
+        found = {pid: usage for pid in pids if (usage := _usage(pid)) is not None}
+        numbers = found.values()
         if sum(usage.tasks for usage in numbers) > self.policy.tasks:
             return "tasks"
         if len(numbers) > self.policy.processes:
             return "processes"
-        if len({usage.session for usage in numbers}) > self.policy.sessions:
+        sessions = {pid: usage.session for pid, usage in found.items()}
+        if len(set(sessions.values())) > self.policy.sessions:
             return "sessions"
+        if time.monotonic() >= self._look_at_shares:
+            self._look_at_shares = time.monotonic() + SHARE_SECONDS
+            share_with_the_crowd(self.kernel, sessions)
         if self._is_memory_exceeded(numbers):
             return "memory"
         if self.box is not None and _size(self.box) > self.policy.box_bytes:
@@ -125,7 +132,7 @@ class Keeper:
                 return "locks"
         return "sockets" if self._count_sockets() > self.policy.sockets else None
 
-    def _is_memory_exceeded(self, numbers: list[Usage]) -> bool:
+    def _is_memory_exceeded(self, numbers: Collection[Usage]) -> bool:
         most, pids, unseen = self.policy.memory_bytes, self._processes(), 0
         # Page tables take a 512th of what is mapped, at most; of what is swapped out nothing is resident.
         if sum(usage.mapped for usage in numbers) > 4 * most:

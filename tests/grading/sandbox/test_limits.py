@@ -187,3 +187,33 @@ for child in children: os.kill(child, signal.SIGKILL)
     states, outputs = attempt.run("import os\nprint(os.getresuid()[0])", layers)
     assert states == ("ok",), outputs
     assert int(outputs[0][0]) > 60_000
+
+
+CROWD = """
+import os, time
+children = []
+for number in range(12):
+    if not (child := os.fork()):
+        if number >= 9: os.setsid()
+        while True: pass
+    children.append(child)
+own = os.getpriority(os.PRIO_PROCESS, 0)
+while True:
+    # Twelve as nice as this have one share; one or two more may run for a moment.
+    crowd = {os.getpriority(os.PRIO_PROCESS, child) - own for child in children}
+    sessions = set()
+    for child in children[9:]:
+        try:
+            with open(f"/proc/{child}/autogroup") as file: sessions.add(file.read().split()[-1])
+        except OSError: sessions.add("5")
+    if crowd <= {10, 11, 12} and sessions == {"5"}: break
+    time.sleep(0.1)
+print(own == os.getpriority(os.PRIO_PROCESS, 0))
+for child in children: os.kill(child, 9)
+"""
+
+
+def test_a_crowd_has_one_share_of_the_processors_together(attempt):
+    for layers in (attempt.granted, frozenset({"limits"})):
+        states, outputs = attempt.run(CROWD, layers)
+        assert (states, outputs) == (("ok",), [["True\n"]])
