@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ import pytest
 from coursekit.grading.course import Course
 from coursekit.grading.create import init_course
 
-from . import outcome
+from . import box, outcome
 from .corpus import ANSWERS, SLUG, Desk, Target, hand_in
 from .families import ATTACKS
 
@@ -46,6 +47,8 @@ class Range:
         course = Course(folder / "course")
         shutil.copytree(self.origin.root, course.root)
         target = self._target(course, folder)
+        if "ORDINARY_USER" in environment:  # by the paths that he knows
+            target = replace(target, course=box.SHARED / "course", outside=box.SHARED / "outside")
         released = json.loads(course.release(SLUG).read_bytes())
         for name in names:
             desk = Desk(released, course.submitted(f"m_{name}", SLUG), attack=name, target=target)
@@ -55,7 +58,7 @@ class Range:
         left = outcome.Outcome(
             changed=outcome.snapshot(course.root) != before,
             survivors=json.loads(said),
-            marks=outcome.marks(target.outside, names),
+            marks=outcome.marks(folder / "outside", names),
             callers=self._called(),
         )
         results = {r["student"]: r for r in json.loads(report.read_text())["submissions"]}

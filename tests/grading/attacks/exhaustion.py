@@ -1,6 +1,8 @@
 """Taking more than a notebook may: time, memory, processes, threads, disk, output, recursion.
 
 Each counts what it got and prints it; what it asks for is small enough for the machine of whoever tests.
+Of what the keeper counts and the system does not, an attack has got what it can keep for longer than a cell
+may run: however late the keeper looks, nothing is kept beyond that.
 """
 
 from .corpus import Family
@@ -217,11 +219,13 @@ def names_of_sockets():
         "double": """
 import os
 import socket
+import time
 from ipykernel.connect import get_connection_file
 os.chdir(os.path.dirname(get_connection_file()))
 for number in range(20_000):
     with socket.socket(socket.AF_UNIX) as made:
         made.bind(f"x{number}")
+time.sleep(8)
 print("TOOK", number)
 """
     }
@@ -248,7 +252,7 @@ def fill():
             except BlockingIOError:
                 pass
     os.write(writing, b"%d " % (got >> 20))
-    time.sleep(1)
+    time.sleep(20)
 for _ in range(6):
     if os.fork() == 0:
         try:
@@ -259,6 +263,7 @@ os.close(writing)
 said = b""
 while said.count(b" ") < 6 and (more := os.read(reading, 1000)):
     said += more
+time.sleep(8)
 print("TOOK", sum(map(int, said.split())))
 """
     }
@@ -274,9 +279,9 @@ import time
 for _ in range(60):
     if os.fork() == 0:
         os.setsid()
-        time.sleep(2)
+        time.sleep(20)
         os._exit(0)
-time.sleep(0.5)
+time.sleep(8)
 print("TOOK", 60)
 """
     }
@@ -287,12 +292,14 @@ def empty_files():
     """Make files of nothing without end: a disk has room for so many names, too."""
     return {
         "double": """
+import time
 made = 0
 try:
     for made in range(100_000):
         open(f"{made}", "w").close()
 except OSError:
     pass
+time.sleep(8)
 print("TOOK", made)
 """
     }
@@ -347,9 +354,9 @@ flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 maps = [mmap.mmap(-1, size, flags, mmap.PROT_READ * (n % 2)) for n in range(1000)]
 for _ in range(200):
     if os.fork() == 0:
-        time.sleep(3)
+        time.sleep(20)
         os._exit(0)
-time.sleep(1)
+time.sleep(8)
 print("TOOK", 200)
 """
     }
@@ -366,7 +373,7 @@ files = [open(f"{number}", "wb") for number in range(30)]
 for file in files:
     for place in range(1000, 0, -1):
         fcntl.lockf(file, fcntl.LOCK_EX, 1, 2 * place)
-time.sleep(5)
+time.sleep(8)
 print("TOOK", 30_000)
 """
     }

@@ -1,13 +1,18 @@
 """No attack gains anything from the pipeline, and each gains what it is after where nothing defends."""
 
+import os
+
 import pytest
 
 from coursekit.grading.sandbox.probe import probe
 
-from . import exhaustion, outcome, outliving, reading, writing
+from . import box, exhaustion, outcome, outliving, reading, writing
 from .corpus import FULL
 from .families import ATTACKS, FEW, MODULES
 from .not_defended_yet import NOT_DEFENDED_YET
+
+# What the system counts by user, and what root's keeper sees that another's may not.
+OF_THE_MACHINE = ("fork_bomb", "thread_bomb", "memory", "names_of_sockets", "sessions", "stopped_process")
 
 pytestmark = pytest.mark.timeout(900)  # each waits for the others
 
@@ -37,9 +42,11 @@ def harms(seen, secrets):
 
 
 def in_vain(seen, secrets):
-    """The attacks that did not get what they were after."""
-    attacks = [ATTACKS[name] for name in seen if name in ATTACKS]
-    return [attack.name for attack in attacks if not outcome.gained(attack, seen[attack.name], secrets)]
+    """A line for each attack that did not get what it was after, with what was seen in its stead."""
+    failed = [
+        name for name in seen if name in ATTACKS and not outcome.gained(ATTACKS[name], seen[name], secrets)
+    ]
+    return [f"{name}: {seen[name].score} points, {seen[name].page[-200:]!r}" for name in failed]
 
 
 def check_defended(attack_range, folder, names, **environment):
@@ -88,6 +95,17 @@ def test_no_attack_on_the_machine_gains_anything_where_namespaces_are_refused(at
     # Without a network of its own a kernel's sockets cannot be told from those of others.
     names = [attack.name for attack in attacks if attack.name != "memory_of_sockets"]
     check_defended(attack_range, tmp_path, names, REFUSE_NAMESPACES="1")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="the other tests are an ordinary user's here")
+@pytest.mark.parametrize("refused", [{}, {"REFUSE_NAMESPACES": "1"}], ids=["namespaces", "none"])
+def test_no_attack_gains_anything_from_an_ordinary_user(attack_range, tmp_path, refused):
+    if not probe().granted >= {"files", "landlock", "landlock_signals", "system_calls"}:
+        pytest.skip("it takes a file system of one's own to show an ordinary user root's interpreter")
+    names = [*FEW, *(attack.name for attack in outliving.ATTACKS), *OF_THE_MACHINE]
+    check_defended(attack_range, tmp_path, list(dict.fromkeys(names)), ORDINARY_USER="1", **refused)
+    assert (tmp_path / "report.json").stat().st_uid == box.ORDINARY_USER
 
 
 @pytest.mark.slow

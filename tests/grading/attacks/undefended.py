@@ -127,14 +127,16 @@ class Kernel:
             _be_a_kernel(self.connection, self.work)
         self.client = BlockingKernelClient(connection_file=self.connection)
         self.client.load_connection_file()
-        self.client.start_channels()
+        # Without heartbeats: a kernel that hears none for a second on a busy machine would count as dead.
+        self.client.start_channels(hb=False)
         self.client.wait_for_ready(timeout=60)
         return self
 
     def __exit__(self, *_: object) -> None:
         self.client.stop_channels()
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError, ChildProcessError):  # it may have died, and be buried
             os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)  # what is left after it is not itself
 
     def run(self, cell: dict[str, Any]) -> None:
         """Run a cell as nbclient does, and put its outputs into it."""
