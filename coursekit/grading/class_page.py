@@ -43,7 +43,7 @@ def task_title(report: ClassReport) -> str:
     """Return which task was the hardest, in a sentence."""
     hardest = report.hardest
     if hardest is None:
-        return "No task is graded yet"
+        return "No task is wholly graded yet"
     return f"Hardest: {hardest.grade_id}, {hardest.share:.0%} of its points earned"
 
 
@@ -66,7 +66,8 @@ def task_plot(report: ClassReport) -> Any:
     tasks = [task for task in report.tasks if task.share is not None][::-1]
     figure, axes = _figure(1.2 + 0.3 * len(tasks))
     colours = [ORANGE if task == report.hardest else BLUE for task in tasks]
-    bars = axes.barh([task.grade_id for task in tasks], [100 * task.share for task in tasks], color=colours)
+    names = [f"{task.grade_id} ({task.waiting} wait)" if task.waiting else task.grade_id for task in tasks]
+    bars = axes.barh(names, [100 * task.share for task in tasks], color=colours)
     axes.bar_label(bars, fmt="%.0f", padding=3)
     axes.set(xlabel="points earned [%]", xlim=(0, 110))
     axes.set_title(task_title(report), loc="left")

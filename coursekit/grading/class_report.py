@@ -79,8 +79,11 @@ class ClassReport:
 
     @property
     def hardest(self) -> Task | None:
-        """The task with the smallest share of its points earned."""
-        tasks = [task for task in self.tasks if task.share is not None]
+        """The task with the smallest share of its points earned, of those that nobody has yet to read.
+
+        Of answers the empty ones are scored at once, so that a task half read looks harder than it is.
+        """
+        tasks = [task for task in self.tasks if task.share is not None and not task.waiting]
         return min(tasks, key=lambda task: task.share, default=None)
 
 
@@ -183,7 +186,7 @@ def _task(grade_id: str, cells: list[CellScore]) -> Task:
 
 
 def _failures(noted: Iterable[Entry]) -> list[Failure]:
-    """Return what several students ran into, the most frequent first; a message alone is no pattern."""
+    """Return what several students ran into, the most frequent first, and last what nobody wrote."""
     found: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
     for entry in noted:
         for cell in entry.result.cells if entry.result.status == "graded" else ():
@@ -193,7 +196,12 @@ def _failures(noted: Iterable[Entry]) -> list[Failure]:
         Failure(grade_id, message, tuple(by_student), next(iter(by_student.values())))
         for (grade_id, message), by_student in found.items()
     ]
-    return sorted(failures, key=lambda failure: -len(failure.students))[:20]
+    return sorted(failures, key=lambda failure: (_unwritten(failure), -len(failure.students)))[:20]
+
+
+def _unwritten(failure: Failure) -> bool:
+    """Return whether these students wrote nothing, which would otherwise head the list once a task."""
+    return all(part.endswith(("not written yet", "no answer")) for part in failure.message.split("; "))
 
 
 def _flags(noted: Iterable[Entry]) -> dict[str, tuple[str, ...]]:
