@@ -7,7 +7,6 @@ activations; the forward pass is computed once more.
 from __future__ import annotations
 
 import functools
-import numbers
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
-from coursekit.errors import InputError
+from coursekit.errors import InputError, check_whole
 from coursekit.train.seed import get_rng_state, preserve_rng, set_rng_state
 
 MATMUL_OPS = (
@@ -146,8 +145,7 @@ def checkpoint_layers(
     >>> len(checkpoint_layers(model, every=2).layers)
     2
     """
-    if not isinstance(every, numbers.Integral) or every < 1:
-        raise InputError("no such layers", expected="a whole every of 1 or more", got=every)
+    check_whole("no such layers", every=every)
     if isinstance(save_ops, str):  # a collection too, of its letters
         raise InputError("one name is no collection", got=repr(save_ops), fix=f"give [{save_ops!r}]")
     chosen = _checked(layers)[::every]

@@ -19,6 +19,7 @@ from coursekit.errors import InputError
 from .checkpoint_files import (
     CheckpointError,
     check_keep_last,
+    check_run_folder,
     commit,
     find_damage,
     list_checkpoints,
@@ -122,10 +123,11 @@ def load_latest(folder: str | os.PathLike, **parts: Stateful | None) -> ResumePo
     Returns: the step to go on from, and the `extra` that was saved.
 
     Raises:
-        InputError: the parts are not those that were saved.
+        InputError: the parts are not those that were saved, or `folder` is a file, or itself a checkpoint.
         RuntimeError: torch's own, if a part is of the same name but of other shapes.
         CheckpointError: there are checkpoints, and each is damaged; it lists what is wrong with each.
     """
+    check_run_folder(folder)
     tried = []
     for path in reversed(list_checkpoints(folder)):
         try:

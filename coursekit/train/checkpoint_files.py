@@ -9,7 +9,7 @@ import shutil
 import warnings
 from pathlib import Path
 
-from coursekit.errors import CoursekitError, InputError
+from coursekit.errors import CoursekitError, InputError, check_whole
 
 MANIFEST = "SHA256SUMS"
 """The file that lists the others with their checksums; `sha256sum --check` reads it too."""
@@ -71,10 +71,13 @@ def open_staging(folder: Path, step: int) -> Path:
 
     Removes what killed saves left behind. One run at a time writes to a folder.
 
-    Raises: InputError for a step that is no whole number, or if a later one is there already.
+    Raises: InputError for a step that is no whole number, if a later one is there already, or the folder is a
+        checkpoint itself.
     """
     if isinstance(step, bool) or not isinstance(step, int) or step < 0:
         raise InputError("no such step", expected="a whole number >= 0", got=repr(step))
+    if folder.is_dir():  # of a file the system says what it is
+        check_run_folder(folder)
     if not folder.exists():
         folder.mkdir(parents=True)
         _sync_folder(folder.parent)
@@ -121,8 +124,20 @@ def commit(staging: Path, step: int, *, keep_last: int, checksums: dict[str, str
 
 def check_keep_last(keep_last: int) -> None:
     """Raise InputError unless at least the newest checkpoint is kept."""
-    if keep_last < 1:
-        raise InputError("a save would delete itself", expected="keep_last >= 1", got=keep_last)
+    check_whole("a save would delete itself", keep_last=keep_last)
+
+
+def check_run_folder(folder: str | os.PathLike) -> None:
+    """Raise InputError for a file, or a checkpoint itself, in the place of the folder that holds checkpoints.
+
+    Neither has a checkpoint in it: a run would begin anew, or a save spoil the checkpoint it is put into.
+    """
+    folder = Path(folder)
+    if folder.is_file():
+        raise InputError("not the folder of a run", expected="a folder", got=f"the file {folder}")
+    if (folder / MANIFEST).exists():
+        fix = f"give {folder.parent}, of which the newest is taken"
+        raise InputError("this is a checkpoint, not the folder of a run", got=folder, fix=fix)
 
 
 def _outdated(path: Path, same_step: list[Path], keep_last: int) -> list[Path]:

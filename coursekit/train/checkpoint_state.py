@@ -89,6 +89,9 @@ def check_plain(value: Any, where: str) -> None:
     elif kind in (list, tuple, set):
         for position, inner in enumerate(value):
             check_plain(inner, f"{where}[{position}]")
+    elif isinstance(value, Tensor) and value.is_meta:
+        fix = "give it memory with to_empty(device=...), and weights"
+        raise InputError(f"{where} has no data to save", got="a tensor on the meta device", fix=fix)
     elif kind not in (*_PLAIN, Tensor, nn.Parameter):
         raise InputError(
             f"{where} cannot be saved",

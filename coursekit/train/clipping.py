@@ -65,14 +65,16 @@ def clip_gradients(
         pp_group: ranks that hold *other* parameters, as pipeline stages do: their norms are added. A
             parameter that two of them hold (tied embeddings) counts twice.
     Returns: ‖g‖ before clipping, a scalar on the gradients' device; 0 if there are none.
-    Raises: InputError if `max_norm` isn't positive; with `error_if_nonfinite`, naming the parameters.
+    Raises: InputError if `max_norm` isn't positive, or what is given are no parameters (an iterator that was
+        read before, gradients themselves); with `error_if_nonfinite`, naming the parameters.
     Source: Pascanu et al. 2013, algorithm 1 (https://arxiv.org/abs/1211.5063);
         `torch.nn.utils.get_total_norm`.
     """
-    if not max_norm > 0:
-        raise InputError("nothing is left after clipping", expected="max_norm > 0", got=max_norm)
+    if max_norm is None or not max_norm > 0:
+        expected = 'max_norm > 0, float("inf") to measure only'
+        raise InputError("nothing is left after clipping", expected=expected, got=repr(max_norm))
     if not isinstance(parameters, (nn.Module, torch.optim.Optimizer, Tensor)):
-        parameters = list(parameters)  # an iterator could be read only once
+        parameters = _listed(parameters)  # an iterator could be read only once
     by_mesh = _by_mesh(_parameters(parameters))  # torch's functions below turn autograd off themselves
     norm = _total_norm(by_mesh, pp_group)
     if error_if_nonfinite and not torch.isfinite(norm):
@@ -101,6 +103,21 @@ def _parameters(parameters: Parameters) -> Iterable[Tensor]:
     if isinstance(parameters, torch.optim.Optimizer):
         return (parameter for group in parameters.param_groups for parameter in group["params"])
     return [parameters] if isinstance(parameters, Tensor) else parameters
+
+
+def _listed(parameters: Iterable[Tensor]) -> list[Tensor]:
+    """Return the parameters as a list; raise if there is nothing that could have a gradient."""
+    parameters = list(parameters)
+    strange = [type(each).__name__ for each in parameters if not isinstance(each, Tensor)]
+    # Gradients given in the place of parameters have no gradients: the norm would be 0, and nothing clipped.
+    if strange or not any(each.requires_grad for each in parameters):
+        raise InputError(
+            "nothing whose gradients could be clipped",
+            expected="parameters",
+            got=strange[0] if strange else f"{len(parameters)} tensors, none with requires_grad",
+            fix="give the model, the optimizer, or model.parameters(), which can be read once",
+        )
+    return parameters
 
 
 def _by_mesh(parameters: Iterable[Tensor]) -> list[list[Tensor]]:

@@ -11,7 +11,7 @@ import statistics
 from collections import deque
 from collections.abc import Iterable, Mapping
 
-from coursekit.errors import InputError
+from coursekit.errors import check_whole
 from coursekit.train.findings import Detector, Finding
 
 
@@ -262,5 +262,4 @@ def _why_not_finite(step: int, bad: Mapping[str, float]) -> tuple[str, str]:
 
 def _check_positive(**counts: int) -> None:
     for name, count in counts.items():
-        if count < 1:
-            raise InputError(f"{name} is too small for a detector", got=count)
+        check_whole(f"{name} is too small for a detector", **{name: count})

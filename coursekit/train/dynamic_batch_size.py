@@ -7,7 +7,6 @@ of them, from the same random state, and ends in the gradient it would have had.
 from __future__ import annotations
 
 import gc
-import numbers
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import nn
 
-from coursekit.errors import CoursekitError, InputError
+from coursekit.errors import CoursekitError, InputError, check_whole
 from coursekit.train.gradient_accumulation import all_reduce_count
 from coursekit.train.seed import get_rng_state, preserve_rng, set_rng_state
 
@@ -69,7 +68,10 @@ def repeat_step_until_it_fits_naive(
     The version to read, for one process; `DynamicBatchSize` does the same, remembers the size, and has ranks
     agree. Each of the three lines that end the loop is a bug if left out: gradients of the attempt that
     failed stay in the sum, what is random is drawn anew, and the memory that was lacking is still taken.
+
+    Raises: InputError for a size below 1. Other errors pass through, at a size of 1 the allocator's too.
     """
+    check_whole("no micro-batch", micro_batch_size=micro_batch_size)
     rng_state = get_rng_state()
     model.zero_grad()
     while True:
@@ -119,9 +121,9 @@ class DynamicBatchSize:
     """
 
     def __init__(self, model: nn.Module, *, micro_batch_size: int, group: Any = None) -> None:
-        if not isinstance(micro_batch_size, numbers.Integral) or micro_batch_size < 1:
-            expected = "a whole micro_batch_size >= 1"
-            raise InputError("no micro-batch", expected=expected, got=micro_batch_size)
+        check_whole("no micro-batch", micro_batch_size=micro_batch_size)
+        if not isinstance(model, nn.Module):
+            raise InputError("no model", expected="nn.Module", got=type(model).__name__)
         if hasattr(model, "set_requires_gradient_sync") or hasattr(model, "no_sync"):
             raise InputError(
                 "ranks of a wrapped model wait for each other within a step, so none can repeat it alone",
@@ -138,8 +140,10 @@ class DynamicBatchSize:
         Args:
             compute_gradients: forward and backward of a whole step in micro-batches of the size given, summed
                 into `p.grad`; no update, no communication.
-        Raises: DoesNotFitError if one sequence does not fit, on all ranks. Other errors pass through.
+        Raises: DoesNotFitError if one sequence does not fit, on all ranks. InputError for a
+            `micro_batch_size` that was set below 1. Other errors pass through.
         """
+        check_whole("no micro-batch", micro_batch_size=self.micro_batch_size)
         rng_state = get_rng_state()
         self.model.zero_grad()
         while True:
@@ -217,8 +221,7 @@ def find_micro_batch_size(
     >>> found.micro_batch_size, [size for size, _ in found.trials]
     (11, [1, 2, 4, 8, 16, 12, 10, 11])
     """
-    if not isinstance(max_size, numbers.Integral) or max_size < 1:
-        raise InputError("no micro-batch to try", expected="a whole max_size >= 1", got=max_size)
+    check_whole("no micro-batch to try", max_size=max_size)
     trials: list[tuple[int, bool]] = []
     fits, too_large, message = 0, None, ""
     with preserve_rng():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import numbers
+import math
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from coursekit.errors import InputError
+from coursekit.errors import InputError, check_whole
 
 IGNORE_INDEX = -100
 """The label of a position without a target (padding, prompt): losses and counts skip it."""
@@ -50,7 +50,7 @@ def accumulate_gradients(
     micro_batches: Iterable[T],
     *,
     num_valid: int | Tensor | Named,
-    dp_size: int = 1,
+    dp_size: int | None = None,
     module: nn.Module | None = None,
     backward: Callable[[Tensor], object] = Tensor.backward,
 ) -> Tensor | dict[str, Tensor]:
@@ -68,23 +68,33 @@ def accumulate_gradients(
             names, each loss divided by its own count (for a term without items, such as L2: the number of
             micro-batches, of all ranks).
         dp_size: number of ranks over which `module` *averages* gradients (DDP, FSDP). The average
-            divides by it, so the loss is multiplied by it. Leave 1 where ranks sum gradients.
+            divides by it, so the loss is multiplied by it. It must be said where `module` is wrapped for
+            several ranks (1 if a hook of yours sums); None is 1 elsewhere.
         module: the DDP- or FSDP-wrapped module, if there is one: its ranks then communicate once, in the
             last micro-step. FSDP ranks need the same number of micro-batches, DDP ranks need not.
         backward: what runs the backward pass, e.g. `lambda loss: scaler.scale(loss).backward()`.
 
     Returns: the sum of this rank's S_k over `num_valid`, detached, on the loss's device; a dict for
         several losses. Under data parallelism the sum over ranks is the mean loss of the global batch.
-    Raises: InputError if there is no micro-batch, a count is not above zero, what `loss_sum` returns is no
-        scalar tensor or dict of such, names differ, or `dp_size` is below 1.
+    Raises: InputError if there is no micro-batch or a whole batch in their place, a count is not above zero,
+        what `loss_sum` returns is no scalar tensor or dict of such, names differ, or `dp_size` is missing or
+        no whole number of 1 or more.
     Source: huggingface/transformers PR 34191 (the mean-of-means bug and its fix).
 
     >>> w = torch.tensor(2.0, requires_grad=True)
     >>> accumulate_gradients(lambda x: (w * x).sum(), [torch.ones(3), torch.ones(1)], num_valid=4)
     tensor(2.)
     """
-    if dp_size < 1:
-        raise InputError("no ranks that average", expected="dp_size >= 1", got=dp_size)
+    if dp_size is None:
+        dp_size = 1 if module is None else _only_rank(module)
+    else:
+        check_whole("no ranks that average", dp_size=dp_size)
+    if isinstance(micro_batches, (Tensor, dict)):
+        raise InputError(
+            "one batch is no list of micro-batches",
+            got=type(micro_batches).__name__,
+            fix="give [batch], or split_into_micro_batches(batch, micro_batch_size)",
+        )
     several = isinstance(num_valid, Mapping)
     counts = _checked_counts(dict(num_valid) if several else {"": num_valid})
     total: Any = None
@@ -164,9 +174,15 @@ def count_valid(*labels: Tensor, ignore_index: int = IGNORE_INDEX) -> int:
     counting the unshifted ones counts a token a sequence too many. Count before moving to a GPU:
     there it waits for the device.
 
+    Raises: InputError for anything but tensors of whole numbers: all of a mask counts, True and False.
+
     >>> count_valid(torch.tensor([[5, 7, IGNORE_INDEX]]), torch.tensor([IGNORE_INDEX, 1]))
     3
     """
+    for tensor in labels:
+        if not isinstance(tensor, Tensor) or tensor.is_floating_point() or tensor.dtype == torch.bool:
+            got = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise InputError("no labels to count", expected="tensors of whole numbers", got=got)
     return sum(int((tensor != ignore_index).sum()) for tensor in labels)
 
 
@@ -177,9 +193,16 @@ def all_reduce_count(num_valid: int, *, group: Any = None, device: torch.device 
         num_valid: this rank's own count.
         group: process group, by default the world.
         device: where the count travels: the rank's GPU with NCCL, "cpu" with gloo.
+    Raises: InputError for a count that is no whole number, or a group that this rank is not in.
     """
+    try:
+        operator.index(num_valid)
+    except TypeError:
+        raise InputError("no count", expected="a whole number", got=repr(num_valid)) from None
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return num_valid
+    if torch.distributed.get_rank(group) < 0:  # torch would send nothing, and the count be this rank's own
+        raise InputError("this rank is not in the group", fix="call it on the ranks of the group alone")
     count = torch.tensor(num_valid, dtype=torch.int64, device=device)
     torch.distributed.all_reduce(count, group=group)
     return int(count)
@@ -197,9 +220,7 @@ def split_into_micro_batches(batch: Any, micro_batch_size: int) -> list[Any]:
     >>> [len(x) for x in split_into_micro_batches(torch.arange(5), 2)]
     [2, 2, 1]
     """
-    if not isinstance(micro_batch_size, numbers.Integral) or micro_batch_size < 1:
-        expected = "a whole micro_batch_size >= 1"
-        raise InputError("no micro-batch can be cut", expected=expected, got=micro_batch_size)
+    check_whole("no micro-batch can be cut", micro_batch_size=micro_batch_size)
     if isinstance(batch, Tensor):
         _check_rows([batch])
         return list(batch.split(micro_batch_size))
@@ -223,8 +244,7 @@ def group_micro_batches(loader: Iterable[T], grad_accum_steps: int) -> Iterator[
     >>> list(group_micro_batches(range(5), 2))
     [[0, 1], [2, 3], [4]]
     """
-    if grad_accum_steps < 1:
-        raise InputError("a step needs a micro-batch", expected="grad_accum_steps >= 1", got=grad_accum_steps)
+    check_whole("a step needs a micro-batch", grad_accum_steps=grad_accum_steps)
     group: list[T] = []
     for micro_batch in loader:
         group.append(micro_batch)
@@ -235,16 +255,31 @@ def group_micro_batches(loader: Iterable[T], grad_accum_steps: int) -> Iterator[
         yield group
 
 
+def _only_rank(module: nn.Module) -> int:
+    """Return 1, the number of ranks over which `module` averages; raise if it is wrapped for several."""
+    is_wrapped = hasattr(module, "set_requires_gradient_sync") or hasattr(module, "no_sync")
+    group = getattr(module, "process_group", None)  # DDP's, or FSDP1's
+    if is_wrapped and (size := torch.distributed.get_world_size(group)) > 1:
+        # Left at 1, the gradient would be that much too small, in silence.
+        raise InputError(
+            "the module averages gradients over ranks, and the loss is not multiplied by their number",
+            expected=f"dp_size={size}, or fewer if other axes share the ranks",
+            got=None,
+            fix="dp_size=1 if a hook of yours sums them",
+        )
+    return 1
+
+
 def _checked_counts(counts: dict[str, Any]) -> dict[str, Any]:
     for name, count in counts.items():
         if not isinstance(count, (int, float)) and getattr(count, "shape", None) != ():
             raise InputError("no count of items", expected="a number, or a tensor of one", got=repr(count))
         # A count on a GPU is taken as it is: looking at it would make the host wait for the device.
         on_host = not isinstance(count, Tensor) or count.device.type == "cpu"
-        if on_host and not count > 0:
+        if on_host and not 0 < count < math.inf:
             raise InputError(
                 f"the step has nothing to average{f' for {name!r}' if name else ''}",
-                expected="num_valid > 0",
+                expected="a finite num_valid > 0",
                 got=count.item() if isinstance(count, Tensor) else count,
                 fix=f"are all labels IGNORE_INDEX ({IGNORE_INDEX})? skip such a step on every rank",
             )

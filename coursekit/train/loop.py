@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from coursekit.errors import InputError
+from coursekit.errors import InputError, check_whole
 from coursekit.train.clipping import clip_gradients
 from coursekit.train.gradient_accumulation import accumulate_gradients
 from coursekit.train.loss_scaling import LossScaler
@@ -31,7 +31,7 @@ def fit(
     scaler: torch.amp.GradScaler | None = None,
     monitor: Monitor | None = None,
     on_step_end: Callable[[int], object] | None = None,
-    dp_size: int = 1,
+    dp_size: int | None = None,
     first_step: int = 0,
 ) -> int:
     """Train `model` on all of `steps`, and return the number of the step that would come next.
@@ -71,9 +71,14 @@ def fit(
         dp_size: ranks over which `model` averages gradients, see `accumulate_gradients`. The monitor of a
             rank then shows that rank's part of the loss.
         first_step: number of the first step, for a resumed run.
-    Raises: InputError if `optimizer` holds no parameter of `model`.
+    Raises: InputError if `optimizer` holds no parameter of `model`, `schedule` is no function of the step (a
+        torch scheduler is none), or a step is one batch and no list of them.
     """
     _check_optimizer(optimizer, model)
+    check_whole("steps are counted from 0", least=0, first_step=first_step)
+    if schedule is not None and not callable(schedule):
+        expected, got = "a function of the step, such as WarmupCosine(...)", type(schedule).__name__
+        raise InputError("no schedule", expected=expected, got=got, fix="step torch's in on_step_end")
     monitor = Monitor(detectors=()) if monitor is None else monitor
     scaler = LossScaler("cpu", enabled=False) if scaler is None else scaler
     forward = monitor.phase("forward")(loss_sum)

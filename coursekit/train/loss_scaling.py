@@ -6,13 +6,16 @@ steps without. Static: the scale stays, and steps that overflow are left out all
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from coursekit.errors import InputError
+from coursekit.errors import InputError, check_whole
+
+_OUT_OF_RANGE = "a loss scaler's setting is out of range"
 
 
 def next_loss_scale(
@@ -96,11 +99,8 @@ class LossScaler(torch.amp.GradScaler):
         device_type = torch.device(device).type
         if enabled and device_type == "cuda" and not torch.cuda.is_available():
             raise InputError("there is no GPU to scale losses on", expected="cpu", got=device)  # torch warns
-        _check_range("init_scale above 0", init_scale > 0, init_scale)
-        _check_range("growth_factor above 1", growth_factor > 1, growth_factor)
-        _check_range("backoff_factor between 0 and 1", 0 < backoff_factor < 1, backoff_factor)
-        _check_range("growth_interval of 1 or more", growth_interval >= 1, growth_interval)
-        _check_range("warn_after of 1 or more", warn_after >= 1, warn_after)
+        check_rule(init_scale, growth_factor, backoff_factor, growth_interval)
+        check_whole(_OUT_OF_RANGE, warn_after=warn_after)
         super().__init__(
             device_type, float(init_scale), growth_factor, backoff_factor, growth_interval, enabled
         )
@@ -160,6 +160,13 @@ class LossScaler(torch.amp.GradScaler):
         return "If the loss itself is finite, wait for the scale to fall; if not, look for what made it so."
 
 
-def _check_range(expected: str, holds: bool, got: float) -> None:
-    if not holds:
-        raise InputError("a loss scaler's setting is out of range", expected=expected, got=got)
+def check_rule(init_scale: float, growth_factor: float, backoff_factor: float, growth_interval: int) -> None:
+    """Raise InputError for settings with which no scale would find its value; see `LossScaler`."""
+    for expected, holds, got in (
+        ("a finite init_scale above 0", 0 < init_scale < math.inf, init_scale),
+        ("a finite growth_factor above 1", 1 < growth_factor < math.inf, growth_factor),
+        ("backoff_factor between 0 and 1", 0 < backoff_factor < 1, backoff_factor),
+    ):
+        if not holds:
+            raise InputError(_OUT_OF_RANGE, expected=expected, got=got)
+    check_whole(_OUT_OF_RANGE, growth_interval=growth_interval)

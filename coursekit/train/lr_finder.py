@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from coursekit.errors import InputError
+from coursekit.errors import InputError, check_whole
 
+from .optimizers import held_parameters
 from .seed import preserve_rng
 
 
@@ -69,11 +70,12 @@ def find_lr(
         num_steps: K, at least 2.
         smoothing: share of itself that the moving mean of the loss keeps, from 0 to below 1.
         divergence_factor: above 1. It assumes losses above 0, as cross-entropy and squared errors are.
-    Raises: InputError for numbers out of their range, an optimizer whose learning rates are all 0, or a
-        `train_step` that returns no loss.
+    Raises: InputError for numbers out of their range, an optimizer whose learning rates are all 0 or that
+        holds parameters of another model, or a `train_step` that returns no loss.
     Source: Smith 2017, section 3.3 (https://arxiv.org/abs/1506.01186).
     """
     _check(min_lr, max_lr, num_steps, smoothing, divergence_factor)
+    held_parameters(optimizer, model)  # another model's would be trained, and stay so
     lrs, losses, smoothed = [], [], []
     diverged = False
     with _restored(model, optimizer), preserve_rng():
@@ -175,8 +177,7 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, state: dict, groups: li
 def _check(min_lr: float, max_lr: float, num_steps: int, smoothing: float, divergence_factor: float) -> None:
     if not 0 < min_lr < max_lr < math.inf:
         raise InputError("no range to sweep", expected="0 < min_lr < max_lr", got=(min_lr, max_lr))
-    if num_steps < 2:
-        raise InputError("a sweep has two ends", expected="num_steps >= 2", got=num_steps)
+    check_whole("a sweep has two ends", least=2, num_steps=num_steps)
     if not 0 <= smoothing < 1:
         raise InputError("no moving mean keeps this share", expected="0 <= smoothing < 1", got=smoothing)
     if not divergence_factor > 1:

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from coursekit.errors import InputError
-from coursekit.train.loss_scaling import next_loss_scale
+from coursekit.train.loss_scaling import check_rule, next_loss_scale
 
 _COMPUTE_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -109,6 +109,7 @@ class MasterWeightsNaive:
         model: any module; its parameters become float16, in place.
         init_scale: s of the first step.
         growth_factor, backoff_factor, growth_interval: see `next_loss_scale`.
+    Raises: InputError for numbers out of range.
     Source: Micikevicius et al. 2018, sections 3.1 and 3.2 (https://arxiv.org/abs/1710.03740).
     """
 
@@ -121,6 +122,7 @@ class MasterWeightsNaive:
         backoff_factor: float = 0.5,
         growth_interval: int = 2000,
     ) -> None:
+        check_rule(init_scale, growth_factor, backoff_factor, growth_interval)
         self.parameters = [p.detach().float().clone() for p in model.parameters()]  # give to the optimizer
         self.scale, self.num_good, self.num_skipped = init_scale, 0, 0
         self._working = list(model.half().parameters())
@@ -150,7 +152,18 @@ class MasterWeightsNaive:
             working.grad = None
 
     def step(self, optimizer: torch.optim.Optimizer) -> bool:
-        """Update masters and model unless a gradient overflowed; adapt the scale; return whether one did."""
+        """Update masters and model unless a gradient overflowed; adapt the scale; return whether one did.
+
+        Raises: InputError if the optimizer holds other parameters, or no master has a gradient: nothing would
+            be trained.
+        """
+        held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        if held.isdisjoint(map(id, self.parameters)):
+            raise InputError("the optimizer holds no master weight", fix="make it of masters.parameters")
+        if all(master.grad is None for master in self.parameters):
+            raise InputError(
+                "no master has a gradient", fix="call backward(loss), then unscale(), before step"
+            )
         gradients = [master.grad for master in self.parameters if master.grad is not None]
         overflowed = not all(bool(gradient.isfinite().all()) for gradient in gradients)
         if overflowed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
@@ -9,7 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from coursekit.errors import InputError
+from coursekit.errors import InputError, check_whole
 from coursekit.train.diagnose import Detector, Finding, default_detectors
 from coursekit.train.meters import (
     Phase,
@@ -46,7 +47,7 @@ class Monitor:
         flops_per_token: of forward and backward, see `model_flops_utilization`.
         peak_flops_per_second: of all devices whose tokens are counted.
         detectors: fresh ones; None for `default_detectors()`, empty for none.
-    Raises: InputError if `every` is below 1, or one of the two flops is missing.
+    Raises: InputError if `every` is below 1, one of the two flops is missing, or a sink is none.
 
     >>> monitor = Monitor(every=2)
     >>> with monitor:
@@ -69,12 +70,16 @@ class Monitor:
         peak_flops_per_second: float | None = None,
         detectors: Sequence[Detector] | None = None,
     ) -> None:
-        if every < 1:
-            raise InputError("no record can be written", expected="every >= 1 step", got=every)
+        check_whole("no record can be written", every=every)
         if (flops_per_token is None) != (peak_flops_per_second is None):
             raise InputError("MFU needs both flops_per_token and peak_flops_per_second", got="one of them")
+        sinks = [sinks] if isinstance(sinks, str) or not isinstance(sinks, Iterable) else list(sinks)
+        for sink in sinks:
+            if not hasattr(sink, "write") or not hasattr(sink, "say"):
+                fix = "give a list, such as [JsonLines(path)]"
+                raise InputError("nothing can be written to this", expected="sinks", got=repr(sink), fix=fix)
         self.findings = []
-        self._sinks, self._every, self._device = list(sinks), every, torch.device(device)
+        self._sinks, self._every, self._device = sinks, every, torch.device(device)
         self._flops = flops_per_token, peak_flops_per_second
         self._detectors = default_detectors() if detectors is None else detectors
         self._timer = PhaseTimer(device)
@@ -98,7 +103,7 @@ class Monitor:
             num_tokens: tokens (or samples) of this step, on all ranks that `peak_flops_per_second` counts.
             values: numbers, or tensors of one element. A tensor is read later: do not change it in place
                 (a graph of `torch.compile` that reuses its outputs does: give it a `.clone()`).
-        Raises: InputError if a value has more than one element.
+        Raises: InputError if a value has more than one element, or is no number; when the record is written.
         """
         if self._unread is not None:
             self._finish_reading()
@@ -172,10 +177,13 @@ def _start_reading_figures(window: _Window) -> Callable[[], list[tuple[int, dict
     """Return a function that gives each step and its figures, with numbers in the place of tensors."""
     for step, _, values in window:
         for name, value in values.items():
-            if isinstance(value, Tensor) and value.dim() and value.numel() != 1:
-                raise InputError(
-                    f"{name} of step {step} is no figure", expected="one element", got=tuple(value.shape)
-                )
+            if not isinstance(value, (Tensor, numbers.Real)):
+                expected, got = "a number, or a tensor of one element", repr(value)
+            elif isinstance(value, Tensor) and value.dim() and value.numel() != 1:
+                expected, got = "one element", tuple(value.shape)
+            else:
+                continue
+            raise InputError(f"{name} of step {step} is no figure", expected=expected, got=got)
     read = _start_reading_values([value for _, _, values in window for value in values.values()])
 
     def figures() -> list[tuple[int, dict[str, float]]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import math
+import numbers
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -69,15 +71,18 @@ def make_optimizer(
     takes = [option for option in inspect.signature(kind).parameters if option not in ("params", "lr")]
     if unknown := sorted(set(options) - set(takes)):
         raise InputError(f"{name} has no such option", expected=f"any of {', '.join(takes)}", got=unknown)
-    param_groups = list(param_groups)
+    param_groups = list(param_groups) if isinstance(param_groups, Iterable) else [param_groups]
     parameters = list(_flat(param_groups))
+    _check_finite(lr=lr, **options)
+    for group in param_groups:
+        _check_finite(**(group if isinstance(group, dict) else {}))
     if name == "muon":
         _check_matrices(parameters)
     if not {"fused", "foreach"} & set(options):
         options |= _kernels(parameters, takes)
     try:
         return kind(param_groups, lr=lr, **options)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, LookupError) as error:
         raise InputError(f"{name} refuses its arguments: {error}") from error
 
 
@@ -99,13 +104,17 @@ def parameter_groups(
         decay_embeddings: whether the tables of `nn.Embedding` and `nn.EmbeddingBag` are decayed, as in
             nanoGPT.
     Returns: groups of `params` and `weight_decay`, in the order of `model.parameters()`.
-    Raises: InputError if `weight_decay` is negative, or nothing is trained.
+    Raises: InputError if `weight_decay` is negative or infinite, `model` is no module, or nothing is trained.
 
     >>> model = nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3))
     >>> [(len(g["params"]), g["weight_decay"]) for g in parameter_groups(model, weight_decay=0.1)]
     [(1, 0.1), (3, 0.0)]
     """
-    if not weight_decay >= 0:
+    if not isinstance(model, nn.Module):
+        raise InputError(
+            "layers are told apart by their modules", expected="a model", got=type(model).__name__
+        )
+    if not 0 <= weight_decay < math.inf:
         raise InputError("weight_decay is out of range", expected="weight_decay >= 0", got=weight_decay)
     decays = {parameter: True for parameter in model.parameters() if parameter.requires_grad}
     if not decays:
@@ -126,11 +135,42 @@ def parameter_groups(
 def _flat(param_groups: list[Any]) -> Iterator[Tensor]:
     """Yield the parameters of what torch takes: tensors or (name, tensor) pairs, bare or in groups."""
     for entry in param_groups:
-        if isinstance(entry, dict):
-            params = entry["params"]
+        params = entry.get("params") if isinstance(entry, dict) else None
+        if params is not None:
             yield from _flat([params] if isinstance(params, Tensor) else list(params))
-        else:
-            yield entry[1] if isinstance(entry, tuple) else entry
+            continue
+        parameter = entry[1] if isinstance(entry, tuple) else entry
+        if not isinstance(parameter, Tensor):
+            raise InputError(
+                "no parameter to optimize",
+                expected="tensors, or groups: {'params': [...], 'lr': ...}",
+                got=f"a dict without 'params': {list(entry)}"
+                if isinstance(entry, dict)
+                else repr(parameter)[:80],
+                fix="give model.parameters(), or parameter_groups(model, weight_decay=...)",
+            )
+        yield parameter
+
+
+def held_parameters(optimizer: torch.optim.Optimizer, model: nn.Module) -> list[Tensor]:
+    """Return the optimizer's parameters; raise InputError if they are not the model's."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    known = set(map(id, model.parameters()))
+    if strange := [tuple(parameter.shape) for parameter in parameters if id(parameter) not in known]:
+        raise InputError(
+            "the optimizer holds parameters that the model does not",
+            got=f"{len(strange)} of shapes {strange[:3]}",
+            fix="make the optimizer after the model has been wrapped, sharded or moved",
+        )
+    return parameters
+
+
+def _check_finite(**options: Any) -> None:
+    """Raise for a learning rate or decay that torch would take: NaN in SGD or in a group, infinity in all."""
+    for name in ("lr", "weight_decay"):
+        value = options.get(name, 0.0)
+        if not isinstance(value, Tensor) and not (isinstance(value, numbers.Real) and 0 <= value < math.inf):
+            raise InputError(f"{name} is out of range", expected=f"a finite {name} >= 0", got=repr(value))
 
 
 def _kernels(parameters: list[Tensor], takes: list[str]) -> dict[str, bool]:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from coursekit.errors import InputError
+from coursekit.errors import InputError, check_whole
 
 from .gradient_accumulation import IGNORE_INDEX
 
@@ -67,7 +67,7 @@ def smoothed_cross_entropy_naive(
         labels: y; those equal to `IGNORE_INDEX` count in neither sum nor mean. None valid gives NaN, as in
             torch.
         label_smoothing: ε, from 0 to 1.
-    Raises: InputError if ε is out of range.
+    Raises: InputError if ε is out of range, or a label is negative and not `IGNORE_INDEX`.
     Source: Szegedy et al. 2016, section 7 (https://arxiv.org/abs/1512.00567), with their u(k) = 1/V.
 
     >>> smoothed_cross_entropy_naive(torch.zeros(1, 2), torch.tensor([0]), label_smoothing=0.1)  # log 2
@@ -78,6 +78,8 @@ def smoothed_cross_entropy_naive(
             "no distribution comes of this", expected="label_smoothing in [0, 1]", got=label_smoothing
         )
     is_valid = labels != IGNORE_INDEX
+    if (labels[is_valid] < 0).any():  # an index from the end, in the line below
+        raise InputError("no such class", expected=f"labels >= 0, or {IGNORE_INDEX}", got=labels.min().item())
     log_p = logits[is_valid].log_softmax(dim=-1)
     q = torch.full_like(log_p, label_smoothing / logits.shape[-1])
     q[torch.arange(len(q)), labels[is_valid]] += 1 - label_smoothing
@@ -117,8 +119,7 @@ class EarlyStopping:
     num_bad: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        if self.patience < 1:
-            raise InputError("it would stop at once", expected="patience >= 1", got=self.patience)
+        check_whole("it would stop at once", patience=self.patience)
         if not self.min_delta >= 0:
             raise InputError("worse is no improvement", expected="min_delta >= 0", got=self.min_delta)
         if self.mode not in ("min", "max"):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from coursekit.errors import InputError
+from coursekit.errors import InputError, check_whole
 
 from .seed import derive_seed
 
@@ -45,7 +45,9 @@ class ResumableSampler(Sampler[int]):
     def __init__(
         self, num_samples: int, *, seed: int, shuffle: bool = True, dp_rank: int = 0, dp_size: int = 1
     ) -> None:
-        if not 0 <= dp_rank < dp_size <= num_samples:
+        check_whole("no samples", num_samples=num_samples, dp_size=dp_size)
+        check_whole("no such rank", least=0, dp_rank=dp_rank)
+        if not dp_rank < dp_size <= num_samples:
             raise InputError(
                 "no samples for such a rank",
                 expected="0 <= dp_rank < dp_size <= num_samples",
@@ -76,7 +78,8 @@ class ResumableSampler(Sampler[int]):
 
         Args:
             loader: with this sampler and a `batch_size`.
-        Raises: InputError if the loader has another sampler, or makes its batches otherwise.
+        Raises: InputError if the loader has another sampler, makes its batches otherwise, or reads a dataset
+            of another length.
         """
         if loader.sampler is not self or loader.batch_size is None:
             raise InputError(
@@ -84,6 +87,10 @@ class ResumableSampler(Sampler[int]):
                 expected="DataLoader(..., batch_size=n, sampler=this)",
                 got=f"batch_size {loader.batch_size}, sampler {type(loader.sampler).__name__}",
             )
+        length = len(loader.dataset) if hasattr(loader.dataset, "__len__") else self.num_samples
+        if length != self.num_samples:  # of a longer one the rest would never be seen
+            expected = f"{self.num_samples} samples, as the sampler was told"
+            raise InputError("the loader's dataset has another length", expected=expected, got=length)
         return self._consume(loader)
 
     def _consume(self, loader: DataLoader) -> Iterator[Any]:

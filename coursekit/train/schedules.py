@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import KW_ONLY, dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from coursekit.errors import InputError
+from coursekit.errors import InputError, check_whole
 
 
 @dataclass(frozen=True)
@@ -171,8 +172,8 @@ class WarmupStableDecay:
     shape: Literal["linear", "1-sqrt"] = "linear"
 
     def __post_init__(self) -> None:
-        if self.decay_steps < 1:
-            raise InputError("the decay has no steps", expected="decay_steps >= 1", got=self.decay_steps)
+        check_whole("the decay has no steps", decay_steps=self.decay_steps)
+        check_whole("a run without steps", total_steps=self.total_steps)
         if self.decay_steps > self.total_steps:
             expected = f"decay_steps <= total_steps = {self.total_steps}"
             raise InputError("the decay is longer than the run", expected=expected, got=self.decay_steps)
@@ -201,16 +202,19 @@ def set_lr(optimizer: torch.optim.Optimizer, multiplier: float) -> list[float]:
         optimizer: any torch optimizer.
         multiplier: of the peak, as a schedule returns it: `set_lr(optimizer, schedule(step))`, before
             `step()`.
-    Raises: InputError if the multiplier is negative or not finite.
+    Raises: InputError if the multiplier is negative, not finite or no number.
 
     >>> weights = [torch.zeros(1, requires_grad=True) for _ in range(2)]
     >>> optimizer = torch.optim.SGD([{"params": weights[:1]}, {"params": weights[1:], "lr": 0.5}], lr=1.0)
     >>> set_lr(optimizer, 0.5)
     [0.5, 0.25]
     """
-    if not 0 <= multiplier < math.inf:
+    if not (isinstance(multiplier, (numbers.Real, Tensor)) and 0 <= multiplier < math.inf):
         raise InputError(
-            "no learning rate comes of this", expected="a finite multiplier >= 0", got=multiplier
+            "no learning rate comes of this",
+            expected="a finite multiplier >= 0",
+            got=repr(multiplier),
+            fix="call the schedule: schedule(step)" if callable(multiplier) else "",
         )
     lrs = []
     for group in optimizer.param_groups:
@@ -240,10 +244,9 @@ def _share(step: int, first: int, last: int) -> float:
 
 
 def _check_steps(*, warmup_steps: int, total_steps: int | None = None) -> None:
-    if warmup_steps < 0:
-        raise InputError("warm-up takes no time back", expected="warmup_steps >= 0", got=warmup_steps)
-    if total_steps is not None and total_steps < 1:
-        raise InputError("a run without steps", expected="total_steps >= 1", got=total_steps)
+    check_whole("warm-up is counted in steps", least=0, warmup_steps=warmup_steps)
+    if total_steps is not None:
+        check_whole("a run without steps", total_steps=total_steps)
     if total_steps is not None and not warmup_steps < total_steps:
         raise InputError(
             "no step is left after warm-up", expected=f"warmup_steps < {total_steps}", got=warmup_steps
@@ -251,5 +254,6 @@ def _check_steps(*, warmup_steps: int, total_steps: int | None = None) -> None:
 
 
 def _check_ratio(min_ratio: float) -> None:
-    if not 0 <= min_ratio <= 1:
-        raise InputError("the floor is outside the range", expected="0 <= min_ratio <= 1", got=min_ratio)
+    if not (isinstance(min_ratio, numbers.Real) and 0 <= min_ratio <= 1):
+        expected = "0 <= min_ratio <= 1"
+        raise InputError("the floor is outside the range", expected=expected, got=repr(min_ratio))

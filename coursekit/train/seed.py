@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from coursekit.errors import InputError
+from coursekit.errors import InputError, check_whole
 
 
 def seed_everything(seed: int, *, deterministic: bool = False) -> torch.Generator:
@@ -24,7 +24,7 @@ def seed_everything(seed: int, *, deterministic: bool = False) -> torch.Generato
         seed: 0 to 2**32 - 1 (NumPy takes no more).
         deterministic: also make torch refuse operations that have no deterministic form. On CUDA, set the
             environment variable CUBLAS_WORKSPACE_CONFIG=:4096:8 before the process starts.
-    Raises: InputError if the seed is out of range.
+    Raises: InputError if the seed is no whole number, or out of range.
 
     >>> generator = seed_everything(0)
     >>> first = torch.rand(2), random.random()
@@ -32,7 +32,8 @@ def seed_everything(seed: int, *, deterministic: bool = False) -> torch.Generato
     >>> torch.equal(torch.rand(2), first[0]), random.random() == first[1]
     (True, True)
     """
-    if not 0 <= seed < 2**32:
+    check_whole("the seed is out of range", least=0, seed=seed)
+    if not seed < 2**32:
         raise InputError("the seed is out of range", expected="0 <= seed < 2**32", got=seed)
     random.seed(seed)
     if "numpy" in sys.modules:

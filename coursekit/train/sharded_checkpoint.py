@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import torch.distributed.checkpoint as dcp
-from torch import Tensor, nn
+from torch import nn
 from torch.distributed.checkpoint.state_dict import (
     get_model_state_dict,
     get_state_dict,
@@ -27,6 +27,7 @@ from .checkpoint import ResumePoint
 from .checkpoint_files import (
     CheckpointError,
     check_keep_last,
+    check_run_folder,
     commit,
     find_damage,
     list_checkpoints,
@@ -44,6 +45,7 @@ from .checkpoint_state import (
     set_states,
     unpack_rng_state,
 )
+from .optimizers import held_parameters
 from .rank_agreement import agree, gather, is_distributed, on_rank_0, this_rank, world_size
 from .seed import derive_seed, seed_everything
 from .sharded_reader import PlainReader, PlainValues
@@ -111,15 +113,17 @@ def load_sharded(
     Returns: the step to go on from (0 if the folder has no checkpoint) and the `extra` that was saved.
 
     Raises:
-        InputError: the parts are not those that were saved, or it is no sharded checkpoint.
-        CheckpointError: all are damaged, or the model is another.
+        InputError: the parts are not those that were saved, or it is no sharded checkpoint or run's folder.
+        CheckpointError: all are damaged, the model is another, or ranks see other files.
     """
     tried = []
-    for path in reversed(gather(list_checkpoints(folder))[0]):
+    for path in reversed(_seen_by_all(folder)):
         damage = gather(find_damage(path, rank=this_rank(), world_size=world_size()))
         if not any(damage):
             try:
-                return agree(lambda path=path: _load(path, model, optimizer, parts))
+                # First what a rank can refuse by itself: the others would wait for it in `_load`.
+                common = agree(lambda path=path: _read_common(path, model, optimizer, parts))
+                return agree(lambda path=path, common=common: _load(path, common, model, optimizer, parts))
             except CheckpointError as error:  # not passed over: half of it may be in the model
                 raise CheckpointError(f"{path} cannot be loaded: {error}") from error
         tried.append(f"{path} is damaged: {next(filter(None, damage))}")
@@ -128,6 +132,19 @@ def load_sharded(
     if tried:
         raise CheckpointError("no checkpoint can be used:\n" + "\n".join(tried))
     return ResumePoint()
+
+
+def _seen_by_all(folder: str | os.PathLike) -> list[Path]:
+    """Return the checkpoints in `folder`; raise on every rank if one sees others."""
+    agree(lambda: check_run_folder(folder))
+    seen = gather([path.name for path in list_checkpoints(folder)])
+    # Rank 0 alone, on a disk of its own, would find nothing, and all ranks begin anew.
+    if others := [rank for rank, names in enumerate(seen) if names != seen[0]]:
+        raise CheckpointError(
+            f"ranks 0 and {others[0]} see different checkpoints in {folder}: {seen[0][-3:]} and "
+            f"{seen[others[0]][-3:]}; name the same folder on all ranks, on a disk that all of them see"
+        )
+    return list_checkpoints(folder)
 
 
 def _save(
@@ -152,7 +169,7 @@ def _collect(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return (what is sharded, what is the same on all ranks), and leave the optimizer as it was."""
     check_plain(extra, "extra")
-    parameters = _parameters(model, optimizer)
+    parameters = held_parameters(optimizer, model)
     modules, others = _split(parts)
     common = {"extra": extra, "parts": get_states(others), "modules": list(modules)}
     common["optimizer_is_new"] = not optimizer.state
@@ -179,19 +196,6 @@ def _split(parts: dict[str, Stateful | None]) -> tuple[dict[str, nn.Module], dic
     return modules, {name: part for name, part in given.items() if name not in modules}
 
 
-def _parameters(model: nn.Module, optimizer: Optimizer) -> list[Tensor]:
-    """Return the optimizer's parameters; raise InputError if they are not the model's."""
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    known = set(map(id, model.parameters()))
-    if strange := [tuple(parameter.shape) for parameter in parameters if id(parameter) not in known]:
-        raise InputError(
-            "the optimizer holds parameters that the model does not",
-            got=f"{len(strange)} of shapes {strange[:3]}",
-            fix="make the optimizer after the model has been wrapped, sharded or moved",
-        )
-    return parameters
-
-
 def _save_shards(state: dict[str, Any], staging: Path) -> None:
     with _one_process_is_fine():
         dcp.save(state, storage_writer=dcp.FileSystemWriter(staging), no_dist=not is_distributed())
@@ -208,16 +212,24 @@ def _save_own_files(common: dict[str, Any], staging: Path) -> dict[str, str]:
     return {path.name: sync_and_hash(path) for path in own}
 
 
-def _load(path: Path, model: nn.Module, optimizer: Optimizer, parts: dict[str, Any]) -> ResumePoint:
+def _read_common(path: Path, model: nn.Module, optimizer: Optimizer, parts: dict[str, Any]) -> dict[str, Any]:
+    """Return what is the same on all ranks; raise InputError if it belongs to other parts."""
     if not (path / COMMON_FILE).exists():
         raise InputError("not a sharded checkpoint", got=path, fix="use load_latest")
     common = torch.load(path / COMMON_FILE, map_location="cpu", weights_only=True)
+    check_same_parts(given_parts(parts), {*common["parts"], *common["modules"]})
+    held_parameters(optimizer, model)
+    return common
+
+
+def _load(
+    path: Path, common: dict[str, Any], model: nn.Module, optimizer: Optimizer, parts: dict[str, Any]
+) -> ResumePoint:
     modules, others = _split(parts)
-    check_same_parts(modules.keys() | others.keys(), {*common["parts"], *common["modules"]})
-    _parameters(model, optimizer)
     optimizer.zero_grad(set_to_none=True)  # with gradients there, get_state_dict makes no state to load into
     state = dict(zip(("model", "optimizer"), get_state_dict(model, optimizer), strict=True))
     state |= {f"part {name}": get_model_state_dict(part) for name, part in modules.items()}
+    _check_names(path, state)
     with _one_process_is_fine():
         dcp.load(state, storage_reader=PlainReader(path), planner=PlainValues(), no_dist=not is_distributed())
     set_state_dict(model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"])
@@ -228,6 +240,23 @@ def _load(path: Path, model: nn.Module, optimizer: Optimizer, parts: dict[str, A
     set_states(others, common["parts"])
     _restore_rng(path, common["world_size"])
     return ResumePoint(common["step"], path, common["extra"])
+
+
+def _check_names(path: Path, state: dict[str, Any]) -> None:
+    """Raise on every rank unless the modules have the names that were saved, all ranks together.
+
+    Weights that no module here has would be left out in silence.
+    """
+    saved = PlainReader(path).read_metadata().state_dict_metadata
+    for part in [name for name in state if name != "optimizer"]:
+        of_ranks = gather(list(state[part]))  # of a pipeline each has a share
+        here = {name for names in of_ranks for name in names}
+        there = {name.removeprefix(f"{part}.") for name in saved if name.startswith(f"{part}.")}
+        if here != there:
+            raise CheckpointError(
+                f"the checkpoint is of another {part}: names in the file alone: {sorted(there - here)[:3]}, "
+                f"in the {part} alone: {sorted(here - there)[:3]}"
+            )
 
 
 def _restore_rng(path: Path, saved_world_size: int) -> None:

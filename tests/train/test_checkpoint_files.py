@@ -110,7 +110,9 @@ def test_the_last_k_are_kept(tmp_path):
     for step in range(5):
         save_checkpoint(tmp_path, step, keep_last=2)
     assert names(tmp_path) == ["step_00000003", "step_00000004"]
-    with pytest.raises(InputError, match="a save would delete itself: expected keep_last >= 1, got 0"):
+    with pytest.raises(
+        InputError, match="a save would delete itself: expected a whole keep_last >= 1, got 0"
+    ):
         save_checkpoint(tmp_path, 5, keep_last=0)
 
 

@@ -272,8 +272,8 @@ def test_ranks_skip_together_if_the_gradient_of_one_shard_overflows():
         ({"init_scale": 0}, "init_scale above 0, got 0"),
         ({"growth_factor": 1}, "growth_factor above 1"),
         ({"backoff_factor": 1.0}, "backoff_factor between 0 and 1"),
-        ({"growth_interval": 0}, "growth_interval of 1 or more"),
-        ({"warn_after": 0}, "warn_after of 1 or more"),
+        ({"growth_interval": 0}, "a whole growth_interval >= 1"),
+        ({"warn_after": 0}, "a whole warn_after >= 1"),
     ],
 )
 def test_settings_out_of_range_are_errors(options, message):

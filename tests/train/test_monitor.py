@@ -161,7 +161,7 @@ def test_a_value_that_is_no_scalar_is_an_error_that_names_it():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"every": 0}, "every >= 1 step, got 0"), ({"flops_per_token": 6.0}, "MFU needs both")],
+    [({"every": 0}, "a whole every >= 1, got 0"), ({"flops_per_token": 6.0}, "MFU needs both")],
 )
 def test_settings_that_make_no_sense_are_errors(options, message):
     with pytest.raises(InputError, match=message):

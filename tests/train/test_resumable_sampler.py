@@ -155,5 +155,5 @@ def test_a_loader_whose_samples_are_not_counted_is_refused(options):
     [{"num_samples": 0}, {"num_samples": 1, "dp_size": 2}, {"dp_rank": 2, "dp_size": 2}, {"dp_size": 0}],
 )
 def test_a_rank_without_samples_is_refused(options):
-    with pytest.raises(InputError, match="no samples for such a rank"):
+    with pytest.raises(InputError, match="no samples"):
         ResumableSampler(**{"num_samples": 5, "seed": 0, **options})
