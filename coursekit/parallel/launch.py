@@ -179,6 +179,12 @@ def _dump(function: Callable[..., Any], value: object) -> bytes:
             if isinstance(obj, types.ModuleType) and sys.modules.get(obj.__name__) is obj:
                 if type(obj) is not types.ModuleType:
                     return importlib.import_module, (obj.__name__,)
+            # torch._C._functions cannot be imported, so cloudpickle would copy its classes. It meets it in
+            # what torch.autograd.function.once_differentiable makes of a backward pass.
+            if isinstance(obj, types.ModuleType) and obj.__name__ not in sys.modules:
+                parent, _, name = obj.__name__.rpartition(".")
+                if getattr(sys.modules.get(parent), name, None) is obj:
+                    return getattr, (sys.modules[parent], name)
             return super().reducer_override(obj)
 
     def dumps(value: object) -> bytes:

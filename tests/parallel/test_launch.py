@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.distributed as dist
+from torch.autograd.function import once_differentiable
 
 from coursekit.errors import InputError
 from coursekit.parallel import RankError, RankTimeoutError, launch
@@ -68,6 +69,26 @@ def test_a_function_may_say_dist_and_the_config_of_anything():
     # torch.distributed.config exists, and is no module to cloudpickle.
     model = SimpleNamespace(config=7)
     assert launch(lambda: (dist.get_rank(), model.config), 2) == [(0, 7), (1, 7)]
+
+
+def test_an_operator_may_say_that_it_is_differentiable_once():
+    # torch.autograd.function knows torch._C._functions, which is in no import.
+    class Double(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return 2 * x
+
+        @staticmethod
+        @once_differentiable
+        def backward(ctx, grad):
+            return 2 * grad
+
+    def gradient():
+        x = torch.ones(2, requires_grad=True)
+        Double.apply(x).sum().backward()
+        return x.grad.tolist()
+
+    assert launch(gradient, 2) == [[2.0, 2.0]] * 2
 
 
 def around():
