@@ -5,6 +5,7 @@ The main process reads, scores and writes (see `session`); only `run_notebook` g
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -23,6 +24,7 @@ from coursekit.grading.template import exercise_version
 
 if TYPE_CHECKING:
     from coursekit.grading.cluster import ClusterExecutor
+    from coursekit.grading.nbgrader_tools import Conversion
 
 OnResult = Callable[[Result, bool], None]
 
@@ -71,10 +73,7 @@ def grade_assignment(
     course.require(assignment)
     _require_students(course, options.students)
     students = list(dict.fromkeys(options.students)) or course.students(assignment)
-    kept = {} if options.force else unchanged(course, assignment, students=students)
-    kept = {student: result for student, result in kept.items() if _has_page(course, assignment, result)}
-    for result in kept.values() if on_result else ():
-        on_result(result, True)
+    kept = {} if options.force else _kept(course, assignment, students, on_result)
     todo = [student for student in students if student not in kept]
     fresh = _grade(course, assignment, todo, options, executor, on_result) if todo else {}
     return [(kept | fresh)[student] for student in students]
@@ -115,10 +114,28 @@ def unchanged(course: Course, assignment: str, *, students: Iterable[str]) -> di
     return results
 
 
-def _has_page(course: Course, assignment: str, result: Result) -> bool:
-    """Return whether the student's page is there; written now if a killed run came as far as the grade."""
-    if course.feedback(result.student, assignment).is_file():
-        return True
+def _kept(
+    course: Course, assignment: str, students: list[str], on_result: OnResult | None
+) -> dict[str, Result]:
+    """Return the results that still hold, each with its page: who was killed after a grade owes that one."""
+
+    @functools.cache  # to make them takes longer than a page does
+    def pages() -> Conversion:
+        from coursekit.grading.feedback import feedback_pages
+
+        return feedback_pages(course, assignment)
+
+    kept = {}
+    for student, result in unchanged(course, assignment, students=students).items():
+        if course.feedback(student, assignment).is_file() or _write_page(course, assignment, result, pages):
+            kept[student] = result
+            if on_result:
+                on_result(result, True)
+    return kept
+
+
+def _write_page(course: Course, assignment: str, result: Result, pages: Callable[[], Conversion]) -> bool:
+    """Write the page of a result that is noted; return whether that went well."""
     from coursekit.grading.feedback import write_feedback, write_rejection
 
     try:
@@ -126,7 +143,7 @@ def _has_page(course: Course, assignment: str, result: Result) -> bool:
             reason = result.cells[0].message if result.cells else ""
             write_rejection(course, assignment, student=result.student, reason=reason)
         else:
-            write_feedback(course, assignment, student=result.student)
+            write_feedback(course, assignment, student=result.student, pages=pages())
     except Exception:  # whatever it is, it must not stop the others: this submission is graded again
         return False
     return True

@@ -122,18 +122,18 @@ def test_a_run_killed_in_a_transaction_leaves_a_gradebook_that_the_next_one_read
 
 
 def test_a_page_that_cannot_be_written_later_has_its_submission_graded_again(classroom):
-    course = classroom.course
-    for student in ("ada", "bob"):
+    course, students = classroom.course, ("ada", "bob", "cyd")
+    for student in students:
         classroom.hand_in(student)
     classroom.grade()
-    for student in ("ada", "bob"):
+    for student in students:
         course.feedback(student, "toy_adding").unlink()
     course.autograded("bob", "toy_adding").write_text("not a notebook any more")
     with Counting(1) as executor:
         results = classroom.grade(executor=executor)
     assert executor.asked == 1
     assert {result.score for result in results.values()} == {6}
-    assert all(course.feedback(student, "toy_adding").is_file() for student in ("ada", "bob"))
+    assert all(course.feedback(student, "toy_adding").is_file() for student in students)
 
 
 @pytest.mark.slow
