@@ -101,7 +101,7 @@ def csv_rows(sheet: Gradesheet) -> Rows:
     rows = [list(CSV_COLUMNS)]
     for name, points in sheet.assignments.items():
         for student in sheet.students:
-            who = [name, student.id, student.last_name, student.first_name, student.email]
+            who = [name, shielded(student.id), student.last_name, student.first_name, student.email]
             rows.append(who + _csv_grade(sheet.grades.get((student.id, name)), points))
     return rows
 
@@ -129,8 +129,9 @@ def canvas_rows(sheet: Gradesheet) -> Rows:
         ["    Points Possible", "", "", "", "", *(_number(sheet.assignments[name]) for name in names)]
     )
     for student in sheet.students:
-        full = ", ".join(filter(None, (student.last_name, student.first_name))) or student.id
-        who = [full, student.lms_user_id, student.id, student.id, ""]
+        shown = shielded(student.id)
+        full = ", ".join(filter(None, (student.last_name, student.first_name))) or shown
+        who = [full, student.lms_user_id, shown, shown, ""]
         rows.append([*who, *_final(sheet, student, names, none="")])
     return rows
 
@@ -146,7 +147,8 @@ def moodle_rows(sheet: Gradesheet) -> Rows:
     for student in sheet.students:
         points = _final(sheet, student, names, none="-")
         if set(points) != {"-"}:
-            rows.append([student.first_name, student.last_name, student.id, student.email, *points])
+            who = [student.first_name, student.last_name, shielded(student.id), student.email]
+            rows.append([*who, *points])
     return rows
 
 

@@ -66,12 +66,24 @@ class Answers:
 def read_submission(course: Course, assignment: str, *, student: str) -> Submission:
     """Return what `student` handed in for `assignment`, links not followed.
 
-    Raises: RejectedError if there is no regular notebook file of bearable size.
+    Raises: RejectedError if there is no regular notebook file of bearable size, or the folder's name is one
+        that nbgrader does not find again.
     """
+    if not can_be_found(student):
+        raise RejectedError("the folder in submitted/ has a name that no id can have: rename it to the id")
     try:
         return _read_folder(course.submitted(student, assignment), student, assignment)
     except OSError as error:  # no permission, a name too long, a disk that fails
         raise RejectedError(f"the submission cannot be read: {error.strerror}") from error
+
+
+def can_be_found(student: str) -> bool:
+    """Return whether nbgrader finds what lies under a student's name: it strips it, and takes it for a glob.
+
+    >>> can_be_found("Ada Lovelace"), can_be_found(" ada"), can_be_found("a*"), can_be_found("a[1]")
+    (True, False, False, False)
+    """
+    return student == student.strip() and student.isprintable() and not set(student) & set("*?[]")
 
 
 def _read_folder(folder: Path, student: str, assignment: str) -> Submission:

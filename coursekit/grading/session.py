@@ -15,7 +15,14 @@ from coursekit.errors import require
 from coursekit.grading.check import score_cells, unscored
 from coursekit.grading.course import Course
 from coursekit.grading.create import release_exercise
-from coursekit.grading.intake import RejectedError, Submission, fingerprint, parse_answers, read_submission
+from coursekit.grading.intake import (
+    RejectedError,
+    Submission,
+    can_be_found,
+    fingerprint,
+    parse_answers,
+    read_submission,
+)
 from coursekit.grading.journal import stamped_version
 from coursekit.grading.nbgrader_tools import find_programs
 from coursekit.grading.rebuild import Rebuilt, rebuild
@@ -145,6 +152,8 @@ class Session:
 
         cells = tuple(unscored(self.template.notebook, reason))
         result = Result(student, "rejected", *total(cells), 0.0, (f"rejected:{reason}",), cells)
+        if not can_be_found(student):
+            return result  # it is nobody's: in the gradebook it would stay a student after it was renamed
         write_rejection(self.course, self.assignment, student=student, reason=reason)
         self.recorder.drop_autograded(student)
         digest = fingerprint(self.course, self.assignment, student=student)

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from coursekit.cli import app
 from coursekit.errors import InputError
+from coursekit.grading.export import export_grades
 from coursekit.grading.intake import Answers, RejectedError, reject_other_exercise
 
 KNOWN = {"setup", "train", "test_train"}
@@ -64,6 +65,28 @@ def test_an_unknown_student_is_refused_with_close_ids_and_nothing_is_written(cla
     assert not list((classroom.course.root / "feedback").rglob("*.html"))
     with Gradebook(f"sqlite:///{classroom.course.gradebook}") as book:
         assert [student.id for student in book.students] == ["grace.hopper"]
+
+
+ODD = (" lead", "trail ", "[bold]x[", "a\nb", "a*a", "\udcff")
+
+
+def test_a_folder_whose_name_nbgrader_does_not_find_is_told_and_is_nobodys(classroom):
+    for student in ("ada", "Ada Lovelace", "=1+1", *ODD):
+        classroom.hand_in(student)
+    command = ["grade", "toy_adding", "--course", str(classroom.course.root), "--allow-unsandboxed"]
+    said = CliRunner().invoke(app, command, env={"COLUMNS": "200"})
+    assert said.exit_code == 0, said.exception
+    assert f"{len(ODD) + 3} submissions: {len(ODD)} rejected, 3 graded" in said.output
+    assert "rejected:  lead, [bold]x[, a?b, a*a, trail , ?\n" in said.output
+    assert "that no id can have: rename it to the id" in " ".join(said.output.split())
+    with Gradebook(f"sqlite:///{classroom.course.gradebook}") as book:
+        assert sorted(student.id for student in book.students) == ["=1+1", "Ada Lovelace", "ada"]
+    for student in ("ada", "Ada Lovelace", "=1+1"):
+        assert classroom.course.feedback(student, "toy_adding").is_file()
+    for format in ("csv", "canvas", "moodle"):
+        export_grades(classroom.course, classroom.course.root / "out.csv", format=format)
+        assert ",'=1+1," in (classroom.course.root / "out.csv").read_text()
+        assert ",=1+1" not in (classroom.course.root / "out.csv").read_text()
 
 
 def test_check_takes_a_fraction_of_a_second_and_no_less_than_a_whole_one(classroom):
