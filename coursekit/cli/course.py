@@ -76,8 +76,9 @@ def collect(
     from coursekit.grading.collect import collect as collect_zip
     from coursekit.grading.collect import without_submission
     from coursekit.grading.course import Course
+    from coursekit.grading.handed_in import may_be_late
     from coursekit.grading.moments import parse_time
-    from coursekit.grading.show import print_entries
+    from coursekit.grading.show import print_entries, print_may_be_late
 
     course = Course.open(folder)
     entries = collect_zip(
@@ -89,6 +90,7 @@ def collect(
         handed_in=parse_time(handed_in) if handed_in else None,
     )
     print_entries(assignment, entries, without=without_submission(course, assignment))
+    print_may_be_late(may_be_late(course, assignment, entries))
 
 
 @app.command()
@@ -110,24 +112,32 @@ def late(
         typer.Option(help='The deadline, as "2026-11-20 23:59" by this machine\'s clock, or with an offset.'),
     ] = None,
     student: Annotated[
-        list[str] | None, typer.Option(help="Who gets an extension until --until; again for more.")
+        list[str] | None, typer.Option(help="Whom --until or --handed-in is about; again for more.")
     ] = None,
-    until: Annotated[str | None, typer.Option(help="When the extension ends.")] = None,
+    until: Annotated[str | None, typer.Option(help="When the students' extension ends.")] = None,
+    handed_in: Annotated[
+        str | None, typer.Option(help="When the students handed in what came without a time.")
+    ] = None,
 ) -> None:
     """Set the deadline or give an extension; show who is late and what it costs, and renew their pages."""
     from coursekit.grading.course import Course
+    from coursekit.grading.handed_in import note_time, unstamped
     from coursekit.grading.late import change_and_read
+    from coursekit.grading.moments import parse_time
     from coursekit.grading.pipeline import unchanged
-    from coursekit.grading.show import print_late
+    from coursekit.grading.show import print_late, print_unstamped
 
-    course = Course.open(folder)
+    course, students = Course.open(folder), student or ()
     course.require(assignment)
-    if bool(student) != bool(until):
-        raise typer.BadParameter("--student and --until belong together")
-    read = change_and_read(course, assignment, due=due, students=student or (), until=until)
-    handed_in = course.students(assignment)
-    to_grade = len(handed_in) - len(unchanged(course, assignment, students=handed_in))
+    if bool(students) != bool(until or handed_in):
+        raise typer.BadParameter("--student belongs to --until or --handed-in")
+    if handed_in:
+        note_time(course, assignment, students=students, moment=parse_time(handed_in))
+    read = change_and_read(course, assignment, due=due, students=students, until=until)
+    submitted = course.students(assignment)
+    to_grade = len(submitted) - len(unchanged(course, assignment, students=submitted))
     print_late(assignment, *read, to_grade=to_grade)
+    print_unstamped(unstamped(course, assignment), of=len(submitted))
 
 
 @app.command()
@@ -148,6 +158,21 @@ def answers(
     course = Course.open(folder)
     graded = serve_answers(course, assignment, grade_id=question, port=port, said=partial(print, flush=True))
     typer.echo(f"points of {graded} students stored in {course.gradebook}, their feedback pages renewed")
+
+
+@app.command()
+def feedback(
+    folder: Folder,
+    assignment: Annotated[str, typer.Argument(help="Name of the exercise.")],
+    destination: Annotated[Path, typer.Argument(help="The zip to write.")],
+) -> None:
+    """Pack the feedback pages into a zip for Moodle or Canvas, named as it named the submissions."""
+    from coursekit.grading.course import Course
+    from coursekit.grading.feedback_zip import pack_feedback
+    from coursekit.grading.show import print_packed
+
+    packed = pack_feedback(Course.open(folder), assignment, destination)
+    print_packed(destination, packed)
 
 
 @app.command()

@@ -19,7 +19,9 @@ from pathlib import Path, PurePosixPath
 
 from coursekit.errors import InputError
 from coursekit.grading.course import Course
+from coursekit.grading.handed_in import forget, is_stamped, stamp
 from coursekit.grading.intake import MAX_BYTES, RejectedError, parse_answers
+from coursekit.grading.lms_names import LmsName, canvas_name, keep_names, moodle_name
 from coursekit.grading.people import Match, by_folder, by_lms, folded, same_id
 from coursekit.grading.rebuild import grade_id_of, is_solution, rebuild
 from coursekit.grading.roster import Student, read_roster, read_students, valid_id
@@ -27,10 +29,6 @@ from coursekit.grading.template import load_template
 
 MAX_ENTRIES = 100_000
 _UNREADABLE = (OSError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
-# lastfirst_[LATE_]USER_ATTEMPT_name.ipynb
-_CANVAS = re.compile(r"(?P<name>[^_/]+)_(?P<late>LATE_)?(?P<user>\d+)_(?P<attempt>\d+)_(?P<file>.+)")
-# Full Name_ID_assignsubmission_file_/name.ipynb, or without the folder
-_MOODLE = re.compile(r"(?P<name>[^/]+?)_(?P<user>\d+)_assignsubmission_file_/?(?P<file>.+)")
 # Browsers put .txt or .json behind the name of a notebook that they take for text.
 _NOTEBOOK = re.compile(r"\.ipynb(\.txt|\.json)?$")
 
@@ -43,6 +41,7 @@ class Entry:
     student: str
     outcome: str
     reason: str = ""
+    late: bool | None = None  # where the LMS says it
 
 
 @dataclass(frozen=True)
@@ -50,9 +49,8 @@ class _Candidate:
     info: zipfile.ZipInfo
     student: str
     file: str
-    attempt: int
     note: str = ""
-    late: bool | None = None  # where the LMS says it
+    lms: LmsName | None = None  # by which it was found
 
 
 @dataclass(frozen=True)
@@ -99,10 +97,14 @@ def collect(
         entries = [item for item in sorted_out if isinstance(item, Entry)]
         candidates = [item for item in sorted_out if isinstance(item, _Candidate)]
         has_work = partial(_has_work, course, assignment, opened)
+        names = {}
         for chosen, others in _choose(candidates, assignment, has_work):
             why = f"an older or another file: {chosen.info.filename} counts"
             entries += [Entry(c.info.filename, c.student, "refused", why) for c in others]
             entries.append(_store(course, assignment, opened, chosen, handed_in))
+            if chosen.lms and entries[-1].outcome != "refused":
+                names[chosen.student] = chosen.lms.given
+    keep_names(course, assignment, names)
     return sorted(entries, key=lambda entry: (entry.outcome == "refused", entry.student, entry.name))
 
 
@@ -170,41 +172,37 @@ def _refusal(info: zipfile.ZipInfo, name: str) -> str:
 
 def _whose(info: zipfile.ZipInfo, name: str, assignment: str, people: _People) -> _Candidate:
     path = PurePosixPath(name)
-    if moodle := _moodle(path):
-        student, note = _lms_student(moodle["name"], moodle["user"], people)
-        return _Candidate(info, student, PurePosixPath(moodle["file"]).name, 0, note)
+    if moodle := moodle_name(path):
+        student, note = _lms_student(moodle, people)
+        return _Candidate(info, student, PurePosixPath(moodle.file).name, note, moodle)
     folders = [part for part in path.parts[:-1] if part != assignment]
     named = dict.fromkeys(filter(None, (by_folder(part, people.roster).student for part in folders)))
     if len(named) > 1:
-        return _Candidate(info, "", path.name, 0, f"its folders name several students: {', '.join(named)}")
+        return _Candidate(info, "", path.name, f"its folders name several students: {', '.join(named)}")
     owner = next(iter(named), "")
-    if canvas := _CANVAS.fullmatch(path.name):
-        student, note = _lms_student(canvas["name"], canvas["user"], people)
+    if canvas := canvas_name(path.name):
+        student, note = _lms_student(canvas, people)
+        file = canvas.file
         if owner:
             # A student's folder whose file happens to be named as Canvas does; two names must not differ.
             note = note if student in ("", owner) else f"the folder is {owner}'s, the name {student}'s"
+            canvas = canvas if student == owner else None
             student = owner if student in ("", owner) else ""
-        late = bool(canvas["late"])
-        note = "; ".join(filter(None, ("late" if student and late else "", note)))
-        return _Candidate(info, student, canvas["file"], int(canvas["attempt"]), note, late)
+        note = "; ".join(filter(None, ("late" if student and canvas and canvas.late else "", note)))
+        return _Candidate(info, student, file, note, canvas)
     if folders:
         student, note = _folder_student(owner or folders[-1], people)
-        return _Candidate(info, student, path.name, 0, note)
+        return _Candidate(info, student, path.name, note)
     student = by_folder(path.stem, people.roster).student
-    return _Candidate(info, student, path.name, 0, "" if student else "no student can be told from this name")
+    return _Candidate(info, student, path.name, "" if student else "no student can be told from this name")
 
 
-def _moodle(path: PurePosixPath) -> re.Match[str] | None:
-    """Return the outermost name that Moodle gave: what lies inside it, a student named."""
-    tails = ("/".join(path.parts[start:]) for start in range(len(path.parts)))
-    return next(filter(None, map(_MOODLE.fullmatch, tails)), None)
-
-
-def _lms_student(name: str, number: str, people: _People) -> tuple[str, str]:
+def _lms_student(lms: LmsName, people: _People) -> tuple[str, str]:
     """Return a student's id, or "", and a note why."""
-    found = by_lms(name, number, people.roster, lms_ids=people.lms_ids)
+    found = by_lms(lms.name, lms.number, people.roster, lms_ids=people.lms_ids)
     # Moodle counts participants anew for each assignment: the number alone would be someone else's next week.
-    return _settle(found, number if people.lms_ids else f"{folded(name)}_{number}", people)
+    new = lms.number if people.lms_ids else f"{folded(lms.name)}_{lms.number}"
+    return _settle(found, new, people)
 
 
 def _folder_student(folder: str, people: _People) -> tuple[str, str]:
@@ -232,7 +230,8 @@ def _choose(
 
     def rank(candidate: _Candidate) -> tuple:
         own_name = candidate.file.startswith(assignment)
-        return has_work(candidate), own_name, candidate.attempt, candidate.info.date_time
+        upload = candidate.lms.upload if candidate.lms else 0
+        return has_work(candidate), own_name, upload, candidate.info.date_time
 
     by_student: dict[str, list[_Candidate]] = {}
     for candidate in candidates:
@@ -270,16 +269,14 @@ def _store(
         part = target.with_name(f".{target.name}.part")
         part.write_bytes(data)
         part.replace(target)
-    stamp = target.with_name("timestamp.txt")
-    if (
-        handed_in
-        and candidate.late is not False
-        and (before != data or (candidate.late and not stamp.exists()))
-    ):
-        stamp.unlink(missing_ok=True)  # whatever it is: what is written is a file of ours
-        stamp.write_text(f"{handed_in:%Y-%m-%d %H:%M:%S} UTC\n")
+    if before not in (None, data):
+        forget(target.parent)  # the time of what lay there
+    late = candidate.lms.late if candidate.lms else None
+    new = before != data or (late and not is_stamped(target.parent))
+    if handed_in and late is not False and new:
+        stamp(target.parent, handed_in)
     outcome = "collected" if before is None else "unchanged" if before == data else "updated"
-    return Entry(name, student, outcome, candidate.note)
+    return Entry(name, student, outcome, candidate.note, late)
 
 
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:

@@ -13,6 +13,10 @@ from coursekit.grading.template import exercise_version
 
 FOLDERS = ("source", "release", "submitted", "autograded", "feedback")
 STUDENTS_HEADER = "id,first_name,last_name,email\n"
+LATE_RULE = (
+    'c.AssignLatePenalties.plugin_class = "coursekit.grading.late.PercentPerDay"',
+    "c.PercentPerDay.percent = 10",
+)
 CONFIG = '''"""nbgrader's configuration of this course: `nbgrader` and `coursekit grade` both read it."""
 
 from coursekit.grading.nbgrader_settings import grade_fairly, show_safely
@@ -28,9 +32,7 @@ c.CourseDirectory.ignore = [".ipynb_checkpoints", "*.pyc", "__pycache__", ".*"]
 c.RunNotebook.timeout = 60  # seconds a cell, under `nbgrader autograde`
 
 # What late work costs (`coursekit course late` sets deadlines): percent of the points reached, a day begun.
-# c.AssignLatePenalties.plugin_class = "coursekit.grading.late.PercentPerDay"
-# c.PercentPerDay.percent = 10
-'''
+''' + "".join(f"# {line}\n" for line in LATE_RULE)
 
 
 def init_course(root: str | Path, *, sources: Sequence[Path], course_id: str = "") -> Course:

@@ -59,9 +59,9 @@ class Recorder:
         """
         book = self.gradebook
         book.update_or_create_student(result.student)
-        stamp = {} if timestamp is None else {"timestamp": timestamp}
         with book.db.no_autoflush:  # nbgrader fills a new submission before it adds it to the session
-            book.update_or_create_submission(self.assignment, result.student, **stamp)
+            # None, too: the time of what was graded before is not the time of this.
+            book.update_or_create_submission(self.assignment, result.student, timestamp=timestamp)
         with self._transaction():
             grades, comments = self._written(result.student)
             self._write_scores(result, grades)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coursekit.grading.course import Course
+from coursekit.grading.create import LATE_RULE
 from coursekit.grading.intake import shown_name
 from coursekit.grading.people import label
 from coursekit.grading.pipeline import Options, grade_assignment
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from coursekit.grading.changes import Change
     from coursekit.grading.collect import Entry
+    from coursekit.grading.feedback_zip import Packed
     from coursekit.grading.late import Lateness
     from coursekit.grading.roster import Student
     from coursekit.grading.sample import Outcome
@@ -130,13 +132,40 @@ def print_entries(assignment: str, entries: Sequence[Entry], *, without: Sequenc
     if any(entry.outcome == "refused" for entry in entries):
         _say(f"what belongs in after all: put it at submitted/STUDENT/{assignment}/{assignment}.ipynb")
     if without:
-        names = [label(student) for student in without]
-        more = f", and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-        _say(f"no submission of {len(names)} on the roster: {', '.join(names[:_MOST_NAMES])}{more}")
+        _say(f"no submission of {len(without)} on the roster: {_some([label(each) for each in without])}")
     counts = Counter(entry.outcome for entry in entries)
     taken = counts["collected"] + counts["updated"] + counts["unchanged"]
     kinds = f"{counts['collected']} new, {counts['updated']} changed, {counts['unchanged']} as before"
     _say(f"{assignment}: {taken} taken in ({kinds}), {counts['refused']} refused")
+
+
+def print_may_be_late(students: Sequence[str]) -> None:
+    """Print whose submission counts as on time for want of a time, and what to do about it."""
+    if students:
+        _say(
+            f"WARNING: {len(students)} marked as late, or new or changed after the deadline, COUNT AS ON TIME"
+            f", as it is not known when they were handed in: {_some(students)}"
+        )
+        _say("    say it with coursekit course late --student WHO --handed-in TIME, then grade")
+
+
+def print_unstamped(students: Sequence[str], *, of: int) -> None:
+    """Print how many submissions have no time."""
+    if students:
+        _say(f"{len(students)} of {of} submissions have no time of handing in, and count as on time")
+
+
+def print_packed(destination: Path, packed: Packed) -> None:
+    """Print how many pages are in a zip for the LMS, and whose are not, by reason."""
+    size = destination.stat().st_size / 2**20
+    _say(f"{len(packed.students)} feedback pages in {destination} ({size:.1f} MiB)")
+    for reason, students in packed.left_out.items():
+        _say(f"NOT IN IT are {len(students)}, {reason}: {_some(students)}")
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f", and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return f"{', '.join(names[:_MOST_NAMES])}{more}"
 
 
 def _say(text: str) -> None:
@@ -186,7 +215,9 @@ def print_late(assignment: str, due: datetime | None, late: Sequence[Lateness], 
             f"not known yet of {to_grade} to be graded: whether they are late (coursekit grade {assignment})"
         )
     if any(one.seconds_late for one in late) and not any(one.penalty for one in late):
-        _say("late work costs nothing: nbgrader_config.py has no rule for it")
+        _say("late work costs nothing: nbgrader_config.py has no rule. For ten percent a day begun, it needs")
+        for line in LATE_RULE:
+            _say(f"    {line}")
 
 
 def _hours(seconds: float) -> str:

@@ -54,7 +54,7 @@ def test_canvas_names_are_found_in_the_roster_by_name(classroom, roster, collect
 
 CANVAS_4711 = "lovelaceada_4711_1_toy_adding.ipynb"
 MOODLE_4711 = "Zoë de la Cruz_4711_assignsubmission_file_/toy_adding.ipynb"
-MINE = "Ada Lovelace_1_assignsubmission_file_"
+MINE = "Ada Lovelace_1_assignsubmission_file"  # Moodle 4.1; before, it ended with an underscore
 NEWER = {"toy_adding.ipynb": (2026, 11, 1, 9, 0, 0), "toy_adding-Copy1.ipynb": (2026, 11, 2, 9, 0, 0)}
 STRANGER_4711 = "Gus van der Berg_4711_assignsubmission_file_/toy_adding.ipynb"
 
@@ -278,9 +278,14 @@ def test_moodle_names_are_understood_with_and_without_folders(classroom, roster,
     got = collected(
         ("Ada Lovelace_1234_assignsubmission_file_/toy_adding.ipynb", b"A"),
         ("Zoë de la Cruz_99_assignsubmission_file_toy_adding.ipynb", b"Z"),
+        ("Max Doe_99_assignsubmission_files/toy_adding.ipynb", b"?"),
     )
-    assert [value[:2] for value in got.values()] == [("ada", "collected"), ("zoe", "collected")]
+    assert [value[:2] for value in got.values()] == [
+        *(("ada", "collected"), ("zoe", "collected"), ("", "refused")),
+    ]
     assert (read(classroom, "ada"), read(classroom, "zoe")) == (b"A", b"Z")
+    moodle_4_1 = "Ada Lovelace_1234_assignsubmission_file/toy_adding.ipynb"
+    assert collected((moodle_4_1, b"4"))[moodle_4_1] == ("ada", "updated", "")
 
 
 def test_plain_folders_are_understood_at_any_depth(classroom, collected):
@@ -385,16 +390,18 @@ def test_what_is_no_zip_is_refused(classroom, tmp_path):
     "inside",
     [
         "Zoë de la Cruz_2_assignsubmission_file_/toy_adding.ipynb",
+        "Zoë de la Cruz_2_assignsubmission_file/toy_adding.ipynb",
         "zoe/toy_adding.ipynb",
         "week 3/delacruzzoë_2_3_toy_adding.ipynb",
         "week 3/code/toy_adding.ipynb",
     ],
 )
 @pytest.mark.parametrize("wrapper", ["", "toy_adding/", "Zoë de la Cruz/"])
+@pytest.mark.parametrize("mine", [MINE, f"{MINE}_"])
 def test_folders_that_a_student_made_in_moodle_are_that_students(
-    classroom, roster, collected, wrapper, inside
+    classroom, roster, collected, wrapper, mine, inside
 ):
-    name = f"{wrapper}{MINE}/{inside}"
+    name = f"{wrapper}{mine}/{inside}"
     assert collected((name, b"A"))[name] == ("ada", "collected", "")
     assert not classroom.course.submitted("zoe", "toy_adding").exists()
 
