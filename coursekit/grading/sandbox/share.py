@@ -40,9 +40,14 @@ def share_with_the_crowd(kernel: int, sessions: Mapping[int, int]) -> None:
             os.setpriority(os.PRIO_PROCESS, task, least + niceness(len(running)))
     others = {session: pid for pid, session in sessions.items() if session != sessions.get(kernel)}
     for pid in others.values():
-        # OSError: this system knows no shares of sessions, or changes no more than ten a second.
-        with contextlib.suppress(OSError), open(f"/proc/{pid}/autogroup", "w") as file:
-            file.write(str(niceness(len(others))))
+        _set_session(pid, niceness(len(others)))
+
+
+def _set_session(pid: int, nice: int) -> None:
+    # OSError: this system knows no shares of sessions, or takes no more than ten changes a second.
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/autogroup", "r+") as file:
+        if not file.read().endswith(f" nice {nice}\n"):
+            file.write(str(nice))
 
 
 def _running(pid: int) -> Iterable[int]:

@@ -11,8 +11,9 @@ from .corpus import FULL
 from .families import ATTACKS, FEW, MODULES
 from .not_defended_yet import NOT_DEFENDED_YET
 
-# What the system counts by user, and what root's keeper sees that another's may not.
+# What the system counts by user, what root's keeper sees that another's may not, and whose files lie about.
 OF_THE_MACHINE = ("fork_bomb", "thread_bomb", "memory", "names_of_sockets", "sessions", "stopped_process")
+OF_THE_MACHINE += ("tests_in_the_gradebook", "grades_of_everybody", "secrets_sent_by_a_child")
 
 pytestmark = pytest.mark.timeout(900)  # each waits for the others
 
@@ -103,8 +104,8 @@ def test_no_attack_on_the_machine_gains_anything_where_namespaces_are_refused(at
 def test_no_attack_gains_anything_from_an_ordinary_user(attack_range, tmp_path, refused):
     if not probe().granted >= {"files", "landlock", "landlock_signals", "system_calls"}:
         pytest.skip("it takes a file system of one's own to show an ordinary user root's interpreter")
-    names = [*FEW, *(attack.name for attack in outliving.ATTACKS), *OF_THE_MACHINE]
-    check_defended(attack_range, tmp_path, list(dict.fromkeys(names)), ORDINARY_USER="1", **refused)
+    names = [*(attack.name for attack in outliving.ATTACKS), *OF_THE_MACHINE]
+    check_defended(attack_range, tmp_path, names, ORDINARY_USER="1", **refused)
     assert (tmp_path / "report.json").stat().st_uid == box.ORDINARY_USER
 
 

@@ -200,13 +200,13 @@ for number in range(12):
 own = os.getpriority(os.PRIO_PROCESS, 0)
 while True:
     # Twelve as nice as this have one share; one or two more may run for a moment.
-    crowd = {os.getpriority(os.PRIO_PROCESS, child) - own for child in children}
+    crowd = {os.getpriority(os.PRIO_PROCESS, child) for child in children}
     sessions = set()
     for child in children[9:]:
         try:
-            with open(f"/proc/{child}/autogroup") as file: sessions.add(file.read().split()[-1])
-        except OSError: sessions.add("5")
-    if crowd <= {10, 11, 12} and sessions == {"5"}: break
+            with open(f"/proc/{child}/autogroup") as file: sessions.add((file.read().split() or ["5"])[-1])
+        except OSError: sessions.add("5")  # this system has no shares of sessions
+    if crowd <= {min(19, own + n) for n in (10, 11, 12)} and sessions == {"5"}: break
     time.sleep(0.1)
 print(own == os.getpriority(os.PRIO_PROCESS, 0))
 for child in children: os.kill(child, 9)
