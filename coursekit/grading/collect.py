@@ -21,7 +21,7 @@ from coursekit.errors import InputError
 from coursekit.grading.course import Course
 from coursekit.grading.handed_in import forget, is_stamped, stamp
 from coursekit.grading.intake import MAX_BYTES, RejectedError, parse_answers
-from coursekit.grading.lms_names import LmsName, canvas_name, keep_names, moodle_name
+from coursekit.grading.lms_names import LmsName, canvas_name, moodle_name, read_names, write_names
 from coursekit.grading.people import Match, by_folder, by_lms, folded, same_id
 from coursekit.grading.rebuild import grade_id_of, is_solution, rebuild
 from coursekit.grading.roster import Student, read_roster, read_students, valid_id
@@ -79,9 +79,11 @@ def collect(
     course without a roster takes plain folders as they are. `handed_in`, in UTC, is noted as the time of what
     is new or changed, for late penalties; not of what Canvas says is on time. The times in the archive are
     those at which the LMS packed it.
-    Raises: InputError if the assignment or the archive is not there, or the archive is no zip file.
+    Raises: InputError if the assignment or the archive is not there, the archive is no zip file, or a person
+        has written something else than names into lms_names/.
     """
     course.require(assignment)
+    names = read_names(course, assignment)  # what is wrong there is told before anything is written
     people = _People(read_roster(course), add_unknown, lms_ids, _ids_in_use(course))
     try:
         opened = zipfile.ZipFile(archive)
@@ -97,14 +99,13 @@ def collect(
         entries = [item for item in sorted_out if isinstance(item, Entry)]
         candidates = [item for item in sorted_out if isinstance(item, _Candidate)]
         has_work = partial(_has_work, course, assignment, opened)
-        names = {}
         for chosen, others in _choose(candidates, assignment, has_work):
             why = f"an older or another file: {chosen.info.filename} counts"
             entries += [Entry(c.info.filename, c.student, "refused", why) for c in others]
             entries.append(_store(course, assignment, opened, chosen, handed_in))
             if chosen.lms and entries[-1].outcome != "refused":
                 names[chosen.student] = chosen.lms.given
-    keep_names(course, assignment, names)
+    write_names(course, assignment, names)
     return sorted(entries, key=lambda entry: (entry.outcome == "refused", entry.student, entry.name))
 
 

@@ -88,11 +88,10 @@ def read_names(course: Course, assignment: str) -> dict[str, str]:
     return names
 
 
-def keep_names(course: Course, assignment: str, names: Mapping[str, str]) -> None:
-    """Add names to those that are kept, in the place of the same students' earlier ones."""
+def write_names(course: Course, assignment: str, names: Mapping[str, str]) -> None:
+    """Keep names for the way back; where there are none, no file is made."""
     if names:
-        kept = dict(sorted((read_names(course, assignment) | names).items()))
-        text = json.dumps(kept, indent=1, ensure_ascii=False) + "\n"
+        text = json.dumps(names, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
         replace_text(_file(course, assignment), text)
 
 

@@ -176,8 +176,12 @@ def test_a_name_can_be_added_by_hand_and_one_that_no_lms_gives_is_refused(classr
         with pytest.raises(InputError, match="something else than names"):
             pack_feedback(classroom.course, "toy_adding", tmp_path / "back.zip")
     path.write_text("{")
-    with pytest.raises(InputError, match="cannot be read"):
-        pack_feedback(classroom.course, "toy_adding", tmp_path / "back.zip")
+    archive = zipped(tmp_path / "more.zip", {SHAPES["canvas"][0]: b"another"})
+    for run in (pack_feedback, lambda *where: collect(*where[:2], archive=archive)):
+        with pytest.raises(InputError, match="cannot be read"):
+            run(classroom.course, "toy_adding", tmp_path / "back.zip")
+    submitted = classroom.course.submitted("ada", "toy_adding") / "toy_adding.ipynb"
+    assert submitted.read_bytes() != b"another"
 
 
 def test_the_same_pages_are_the_same_zip_and_tell_nothing_of_where_they_were_made(classroom, tmp_path):
