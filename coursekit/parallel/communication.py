@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from coursekit.errors import InputError
+from coursekit.errors import InputError, check_whole
 from coursekit.formulas.communication import ring_all_reduce, ring_pass
 from coursekit.units import format_bytes
 
@@ -60,8 +60,7 @@ def ring_bytes_sent(collective: str, payload_bytes: float, world_size: int) -> f
     """
     if collective not in _RING_BYTES:
         raise InputError("unknown collective", expected=", ".join(_RING_BYTES), got=repr(collective))
-    if world_size < 1:
-        raise InputError("wrong world_size", expected="1 or more", got=world_size)
+    check_whole("wrong world_size", world_size=world_size)
     return _RING_BYTES[collective](payload_bytes, world_size)
 
 

@@ -1,7 +1,8 @@
 """The operators of tensor parallelism: two pairs in which the backward pass of one is the forward pass of the
 other, and the division with which sequence parallelism begins.
 
-All take a tensor and the process group of the N ranks that share the work.
+All take a tensor and the process group of the N ranks that share the work, and raise InputError on a rank
+that is not in it, or where a tensor does not divide.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from coursekit.errors import InputError
+from coursekit.parallel._process_group import require_process_group
 
 Group = dist.ProcessGroup
 
@@ -56,6 +60,7 @@ class _ScatterSequence(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, group: Group, dim: int) -> Tensor:
         ctx.group, ctx.dim = group, dim
+        _check_divides(x, group, dim)
         parts = [part.contiguous() for part in x.chunk(dist.get_world_size(group), dim)]
         total = torch.empty_like(parts[0])
         dist.reduce_scatter(total, parts, group=group)
@@ -87,6 +92,7 @@ def copy_to_ranks(x: Float[Tensor, ...], group: Group) -> Float[Tensor, ...]:
 
     Source: Shoeybi et al. 2019, Megatron-LM, section 3, figure 3 (https://arxiv.org/abs/1909.08053).
     """
+    require_process_group(group)
     return _CopyToRanks.apply(x, group)
 
 
@@ -99,6 +105,7 @@ def sum_over_ranks(x: Float[Tensor, ...], group: Group) -> Float[Tensor, ...]:
 
     Source: Shoeybi et al. 2019, Megatron-LM, section 3, figure 3 (https://arxiv.org/abs/1909.08053).
     """
+    require_process_group(group)
     return _SumOverRanks.apply(x, group)
 
 
@@ -113,6 +120,7 @@ def gather_sequence(x: Float[Tensor, ...], group: Group, *, dim: int = 1) -> Flo
         dim: the sequence's.
     Source: Korthikanti et al. 2022, section 4.2.2, figure 5 (https://arxiv.org/abs/2205.05198).
     """
+    require_process_group(group)
     return _GatherSequence.apply(x, group, dim)
 
 
@@ -129,6 +137,7 @@ def scatter_sequence(x: Float[Tensor, ...], group: Group, *, dim: int = 1) -> Fl
         dim: the sequence's.
     Source: Korthikanti et al. 2022, section 4.2.2, figure 5 (https://arxiv.org/abs/2205.05198).
     """
+    require_process_group(group)
     return _ScatterSequence.apply(x, group, dim)
 
 
@@ -144,12 +153,27 @@ def split_sequence(x: Float[Tensor, ...], group: Group, *, dim: int = 1) -> Floa
         dim: the sequence's.
     Source: Korthikanti et al. 2022, section 4.2.2 (https://arxiv.org/abs/2205.05198).
     """
+    require_process_group(group)
     return _SplitSequence.apply(x, group, dim)
 
 
 def take_part(x: Float[Tensor, ...], group: Group, *, dim: int) -> Float[Tensor, ...]:
-    """Return a copy of this rank's part of `x` along `dim`, of N equal ones."""
+    """Return a copy of this rank's part of `x` along `dim`, of N equal ones.
+
+    Raises: InputError if there are no N equal ones.
+    """
+    _check_divides(x, group, dim)
     return x.chunk(dist.get_world_size(group), dim)[dist.get_rank(group)].clone()
+
+
+def _check_divides(x: Tensor, group: Group, dim: int) -> None:
+    size = dist.get_world_size(group)
+    if x.shape[dim] % size:
+        raise InputError(
+            "the tensor does not divide among the ranks",
+            expected=f"a multiple of {size} in dim {dim}, as {x.shape[dim] + -x.shape[dim] % size} is",
+            got=f"shape {tuple(x.shape)}",
+        )
 
 
 def _all_gather(x: Tensor, group: Group, dim: int) -> Tensor:

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torch.distributed import _functional_collectives as functional  # all_to_all_single with a gradient
 from torch.distributed.device_mesh import DeviceMesh
 
-from coursekit.errors import InputError
+from coursekit.errors import InputError, check_whole
 from coursekit.models import GPT, causal_attention
 from coursekit.parallel._sequence_layout import chunk_ids
 from coursekit.parallel.conjugate_operators import gather_sequence
+from coursekit.parallel.mesh import one_axis
 from coursekit.parallel.ring import ring_attention
 
 Group = dist.ProcessGroup
@@ -50,6 +51,7 @@ def sequence_indices(
     >>> [sequence_indices(8, cp_rank=r, cp_size=2, zigzag=True).tolist() for r in range(2)]
     [[0, 1, 6, 7], [2, 3, 4, 5]]
     """
+    check_whole("no sequence", seq_len=seq_len)
     chunks = chunk_ids(cp_rank=cp_rank, cp_size=cp_size, zigzag=zigzag)
     num_chunks = len(chunks) * cp_size
     if seq_len % num_chunks:
@@ -75,7 +77,8 @@ def context_parallelize(
     fewer targets than the first: give it `num_valid`, or the average is a mean of means.
 
     The model then refuses to run without `positions`: counted from 0 on every rank, embeddings and rotary
-    angles would be those of the first part.
+    angles would be those of the first part. On a CPU it also refuses those of another division than its own,
+    whose tokens would see others than they should; a GPU is not waited for.
 
     Args:
         model: the same on every rank; divided by tensors before, if it is at all.
@@ -87,8 +90,7 @@ def context_parallelize(
     Source: Jacobs et al. 2023 (https://arxiv.org/abs/2309.14509); Liu et al. 2023
         (https://arxiv.org/abs/2310.01889).
     """
-    if mesh.ndim != 1:
-        raise InputError("a mesh of several axes", expected='one axis, as mesh["cp"]', got=mesh)
+    one_axis(mesh, "cp")
     if not isinstance(model, GPT):
         raise InputError("this model's attention is not known", expected="GPT", got=type(model).__name__)
     functions = {"ring": ring_attention, "gather": gather_attention, "ulysses": ulysses_attention}
@@ -102,7 +104,8 @@ def context_parallelize(
     for block in model.blocks:
         if block is not None:
             block.attention.attend = partial(functions[method], **options)
-    model.register_forward_pre_hook(_require_positions, with_kwargs=True)
+    check = partial(_check_positions, group=mesh.get_group(), zigzag=zigzag)
+    model.register_forward_pre_hook(check, with_kwargs=True)
     return model
 
 
@@ -193,9 +196,23 @@ def _all_to_all(x: Tensor, group: Group) -> Tensor:
     return functional.all_to_all_single(x.contiguous(), None, None, group)
 
 
-def _require_positions(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+def _check_positions(
+    module: nn.Module, args: tuple, kwargs: dict[str, Any], *, group: Group, zigzag: bool
+) -> None:
     if kwargs.get("positions") is None:
         raise InputError(
             "a context-parallel model was not told which positions its tokens have",
             fix="call model(input_ids[:, mine], positions=mine), with mine from sequence_indices",
+        )
+    positions = kwargs["positions"]
+    if positions.device.type != "cpu" or not len(positions):
+        return
+    rank, size = dist.get_rank(group), dist.get_world_size(group)
+    own = sequence_indices(size * len(positions), cp_rank=rank, cp_size=size, zigzag=zigzag)
+    if not torch.equal(positions, own):
+        raise InputError(
+            "the tokens are not divided as the model's attention takes them to be",
+            expected=f"positions {own.tolist()[:8]}",
+            got=positions.tolist()[:8],
+            fix=f"take them from sequence_indices with zigzag={zigzag}, as context_parallelize was told",
         )

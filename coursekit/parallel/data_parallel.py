@@ -4,6 +4,7 @@ with the others.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
-from coursekit.errors import InputError
+from coursekit.errors import InputError, check_whole
 from coursekit.units import MiB
 
 from ._process_group import require_process_group
@@ -32,10 +33,11 @@ def shard_indices(num_samples: int, *, dp_rank: int, dp_size: int) -> range:
     >>> [list(shard_indices(5, dp_rank=r, dp_size=2)) for r in range(2)]
     [[0, 1], [2, 3, 4]]
     """
-    if dp_size < 1 or not 0 <= dp_rank < dp_size:
+    check_whole("no parts", dp_size=dp_size)
+    check_whole("no such rank", least=0, dp_rank=dp_rank)
+    if dp_rank >= dp_size:
         raise InputError("no such rank", expected=f"0 to {dp_size - 1}", got=dp_rank)
-    if num_samples < 0:
-        raise InputError("a negative number of samples", got=num_samples)
+    check_whole("a negative number of samples", least=0, num_samples=num_samples)
     return range(num_samples * dp_rank // dp_size, num_samples * (dp_rank + 1) // dp_size)
 
 
@@ -55,8 +57,7 @@ def shard_batch(batch: Batch, *, dp_rank: int, dp_size: int, allow_uneven: bool 
     if len(sizes) != 1 or None in sizes:
         raise InputError("no common number of samples", expected="tensors of one length", got=sizes)
     (num_samples,) = sizes
-    if dp_size < 1:
-        raise InputError("no parts", expected="dp_size >= 1", got=dp_size)
+    check_whole("no parts", dp_size=dp_size)
     if num_samples % dp_size and not allow_uneven:
         above = num_samples - num_samples % dp_size + dp_size
         raise InputError(
@@ -75,7 +76,7 @@ def broadcast_parameters(model: nn.Module, group: Group = None) -> None:
 
     Averaged gradients keep equal models equal; they do not make unequal ones so. One broadcast a tensor.
     """
-    require_process_group()
+    require_process_group(group)
     for tensor in (*model.parameters(), *model.buffers()):
         with _Contiguous(tensor) as flat:
             dist.broadcast(flat, group=group, group_src=0)
@@ -102,8 +103,8 @@ def average_gradients(model: nn.Module, group: Group = None, *, num_valid: int |
         group: the data-parallel ranks; None is all.
         num_valid: n_r of this rank. Give it on all ranks or on none. With 0 this rank's gradients count as
             zero, also if they are NaN.
-    Raises: InputError if no rank has a valid token, a parameter is divided among ranks (a `DTensor`), or no
-        process group was started.
+    Raises: InputError if no rank has a valid token, `num_valid` is no whole number, a parameter is divided
+        among ranks (a `DTensor`), this rank is not in the group, or no process group was started.
     Source: Li et al. 2020, PyTorch Distributed, section 3 (https://arxiv.org/abs/2006.15704).
     """
     weight = _weight(num_valid, group, model)
@@ -132,8 +133,7 @@ def average_gradients_bucketed(
     Raises: InputError as `average_gradients` does, and for a bucket without room.
     Source: Li et al. 2020, PyTorch Distributed, section 3.2.2 (https://arxiv.org/abs/2006.15704).
     """
-    if bucket_bytes < 1:
-        raise InputError("a bucket without room", expected="bucket_bytes of 1 or more", got=bucket_bytes)
+    check_whole("a bucket without room", bucket_bytes=bucket_bytes)
     weight = _weight(num_valid, group, model)
     sent = []
     for bucket in _buckets(reversed(list(_gradients(model))), bucket_bytes):
@@ -171,9 +171,13 @@ def replicate(model: nn.Module, **ddp_options: Any) -> DistributedDataParallel:
 
 def _weight(num_valid: int | None, group: Group, model: nn.Module) -> float:
     """Return what this rank's gradients are multiplied by before they are summed."""
-    require_process_group()
+    require_process_group(group)
     if num_valid is None:
         return 1.0 / dist.get_world_size(group)
+    try:
+        num_valid = operator.index(num_valid)
+    except TypeError:  # 2.5 would be 2 in the sum, and 2.5 in this rank's share of it
+        raise InputError("no count", expected="a whole num_valid", got=repr(num_valid)) from None
     if num_valid < 0:
         raise InputError("a negative num_valid", got=num_valid)
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))

@@ -15,9 +15,10 @@ from coursekit.errors import InputError
 from coursekit.models.experts import Experts, weighted_sum
 from coursekit.models.moe import MoE, mix_experts_naive
 from coursekit.models.routing import Routing, queue_places
+from coursekit.parallel._process_group import require_process_group
 from coursekit.parallel.conjugate_operators import gather_sequence, scatter_sequence
 from coursekit.parallel.data_parallel import average_gradients
-from coursekit.parallel.mesh import make_mesh
+from coursekit.parallel.mesh import make_mesh, one_axis
 
 Group = dist.ProcessGroup | None
 
@@ -126,7 +127,8 @@ def spread_experts(model: nn.Module, mesh: DeviceMesh | None = None) -> None:
     Args:
         model: the same on all ranks, with at least one `MoE`, on its device or on "meta"; changed in place.
         mesh: the ranks that share the experts, `make_mesh(ep=4)["ep"]`; None is all.
-    Raises: InputError if the ranks do not divide the experts, there is no `MoE`, or no process group.
+    Raises: InputError if the ranks do not divide the experts, there is no `MoE`, no process group, or they
+        are spread already.
     """
     _replace_experts(model, mesh, SpreadExperts)
 
@@ -160,6 +162,8 @@ def average_gradients_with_experts(model: nn.Module, group: Group = None, *, rep
         replicas of so many ranks that share the experts.
     """
     spread = [module for module in model.modules() if isinstance(module, SpreadExperts)]
+    require_process_group(group)
+    require_process_group(replicas)
     _check_groups(spread, group, replicas)
     experts = {parameter: None for module in spread for parameter in module.parameters()}  # an ordered set
     average_gradients(nn.ParameterList(p for p in model.parameters() if p not in experts), group)
@@ -180,6 +184,7 @@ def total_load(routing: Routing, group: Group = None) -> Int[Tensor, " e"]:
     For `load_balancing_loss(routing, load=...)`: the mean of the ranks' losses is then that of the joined
     batch, if all have as many tokens.
     """
+    require_process_group(group)
     load = routing.load
     dist.all_reduce(load, group=group)
     return load
@@ -189,10 +194,9 @@ def _replace_experts(model: nn.Module, mesh: DeviceMesh | None, kind: type[Sprea
     layers = [module for module in model.modules() if isinstance(module, MoE)]
     if not layers:
         raise InputError("the model has no experts", fix="put them in with coursekit.models.use_experts")
-    mesh = make_mesh()["dp"] if mesh is None else mesh
-    if mesh.ndim != 1:
-        names = mesh.mesh_dim_names or ()
-        raise InputError("a mesh of several axes", expected='one, as mesh["ep"]', got=", ".join(names))
+    if any(isinstance(layer.experts, SpreadExperts) for layer in layers):
+        raise InputError("the experts are spread already", fix="call it once")
+    mesh = make_mesh()["dp"] if mesh is None else one_axis(mesh, "ep")
     for layer in layers:
         layer.experts = kind(layer.experts, mesh)
 

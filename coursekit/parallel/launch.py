@@ -63,8 +63,9 @@ def launch(
         InputError: for a wrong world size or time limit, or a call from within a rank.
     """
     _check(function, world_size)
-    if timeout_seconds is not None and not timeout_seconds > 0:
-        raise InputError("no time to run in", expected="timeout_seconds > 0, or None", got=timeout_seconds)
+    if timeout_seconds is not None and not 0 < timeout_seconds < float("inf"):
+        expected = "a finite timeout_seconds > 0, or None"
+        raise InputError("no time to run in", expected=expected, got=timeout_seconds)
     if {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys():
         return _run_here(functools.partial(function, *args, **kwargs), world_size, backend, timeout_seconds)
     template = current_template()  # imports torch while this process does

@@ -36,8 +36,8 @@ def make_mesh(
     parallelism next since they do once or twice a layer; data parallelism sends once a step and hides it
     behind the backward pass; a pipeline sends least, the activations between two stages.
 
-    All ranks must call this together with the same sizes. Torch makes meshes of process groups, so one is
-    needed on a single process too: `launch(function, 1)` has it.
+    All ranks must call this together with the same sizes; under gloo it is checked that they do. Torch makes
+    meshes of process groups, so one is needed on a single process too: `launch(function, 1)` has it.
 
     Args:
         pp: pipeline stages.
@@ -47,13 +47,16 @@ def make_mesh(
         ep: parts of a layer's experts; each of these ranks has tokens of its own, as if it were dp.
         tp: parts of every matrix.
         device_type: "cpu", "cuda", ...; None takes the accelerator under any backend but gloo, else the CPU.
-    Raises: InputError if the sizes do not multiply to the number of ranks, or there is no process group.
+    Raises: InputError if the sizes do not multiply to the number of ranks, ranks give different ones, or
+        there is no process group.
     Source: Narayanan et al. 2021, Efficient large-scale language model training on GPU clusters, section 3
         (https://arxiv.org/abs/2104.04473).
     """
     require_process_group()
     sizes = _fill({"pp": pp, "dp": dp, "cp": cp, "ep": ep, "tp": tp}, dist.get_world_size())
     device_type = device_type or _device_type()
+    if "gloo" in dist.get_backend():  # of nccl the ranks' GPUs may not have been chosen yet
+        _check_same(sizes)
     return init_device_mesh(device_type, tuple(sizes.values()), mesh_dim_names=MESH_AXES)
 
 
@@ -94,6 +97,30 @@ def axis_groups(axis: str, **sizes: int) -> list[list[int]]:
     ranks = torch.arange(math.prod(shape)).view(shape)
     position = MESH_AXES.index(axis)
     return ranks.movedim(position, -1).reshape(-1, shape[position]).tolist()
+
+
+def one_axis(mesh: DeviceMesh, name: str) -> DeviceMesh:
+    """Return `mesh`; raise InputError unless it has a single axis, as `mesh[name]` of a larger one has."""
+    if isinstance(mesh, DeviceMesh) and mesh.ndim == 1:
+        return mesh
+    axes = ", ".join(mesh.mesh_dim_names or ()) if isinstance(mesh, DeviceMesh) else ""
+    raise InputError(
+        "a mesh of several axes" if isinstance(mesh, DeviceMesh) else "not a mesh",
+        expected=f'one axis, as mesh["{name}"]',
+        got=axes or type(mesh).__name__,
+    )
+
+
+def _check_same(sizes: dict[str, int]) -> None:
+    """Raise on every rank if one has other sizes: it would wait for ranks that are elsewhere."""
+    of_ranks: list = [None] * dist.get_world_size()
+    dist.all_gather_object(of_ranks, sizes)
+    if others := [rank for rank, theirs in enumerate(of_ranks) if theirs != of_ranks[0]]:
+        raise InputError(
+            "the ranks make different meshes",
+            expected=f"the sizes of rank 0, {of_ranks[0]}, on all",
+            got=f"{of_ranks[others[0]]} on rank {others[0]}",
+        )
 
 
 def _fill(sizes: dict[str, int | None], world_size: int) -> dict[str, int]:

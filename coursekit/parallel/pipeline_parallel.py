@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.distributed import pipelining
 from torch.distributed.pipelining import PipelineStage
 
-from coursekit.errors import InputError
+from coursekit.errors import InputError, check_whole
 
 from ._process_group import require_process_group
 from .spans import Span
@@ -134,8 +134,9 @@ class PipelineSchedule:
                 fix="make another schedule for another shape",
             )
         on_host = not isinstance(num_valid, Tensor) or num_valid.device.type == "cpu"
-        if on_host and not num_valid > 0:
-            raise InputError("the batch has nothing to average", expected="num_valid > 0", got=int(num_valid))
+        if on_host and not 0 < num_valid < math.inf:
+            got = num_valid.item() if isinstance(num_valid, Tensor) else num_valid
+            raise InputError("the batch has nothing to average", expected="a finite num_valid > 0", got=got)
         self._inputs_like = like
 
 
@@ -167,7 +168,7 @@ def make_schedule(
     Source: Narayanan et al. 2021 (https://arxiv.org/abs/2104.04473); Qi et al. 2024
         (https://arxiv.org/abs/2401.10241).
     """
-    require_process_group()
+    require_process_group(group)
     num_ranks, rank = dist.get_world_size(group), dist.get_rank(group)
     _check_sizes(name, len(stages), num_ranks, num_micro_batches)
     mine = [rank, len(stages) - 1 - rank] if name == "zbv" else range(rank, len(stages), num_ranks)
@@ -216,6 +217,7 @@ def _check_sizes(name: str, num_stages: int, num_ranks: int, num_micro_batches: 
     if name not in _SCHEDULES:
         raise InputError("unknown schedule", expected=", ".join(_SCHEDULES), got=repr(name))
     multiple = f"a multiple of the {num_ranks} ranks"
+    check_whole("no micro-batches", least=0, num_micro_batches=num_micro_batches)
     stages_fit = {
         "interleaved": (num_stages > 0 and num_stages % num_ranks == 0, multiple),
         "zero_bubble": (num_stages > 0 and num_stages % num_ranks == 0, multiple),

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from coursekit.errors import InputError
+from coursekit.errors import InputError, check_whole
 
 Kind = Literal["F", "B", "I", "W"]
 
@@ -154,15 +154,14 @@ def check_schedule(schedule: Sequence[Sequence[Action]], num_stages: int, num_mi
 
 
 def check_sizes(num_ranks: int, num_micro_batches: int, stages_per_rank: int = 1) -> None:
-    """Raise if one of them is below 1."""
+    """Raise if one of them is no whole number of 1 or more."""
     sizes = {
         "num_ranks": num_ranks,
         "num_micro_batches": num_micro_batches,
         "stages_per_rank": stages_per_rank,
     }
     for name, size in sizes.items():
-        if size < 1:
-            raise InputError(f"no schedule with this {name}", expected="1 or more", got=size)
+        check_whole(f"no schedule with this {name}", **{name: size})
 
 
 def _alternate(forward: list[Action], backward: list[Action], *, warmup: int) -> list[Action]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from collections.abc import Sequence
 
 from torch import nn
 
-from coursekit.errors import InputError
+from coursekit.errors import InputError, check_whole
 from coursekit.models import GPT
 
 
@@ -23,15 +24,16 @@ def balance_stages(costs: Sequence[float], num_stages: int) -> list[range]:
     Args:
         costs: of each layer in order, 0 or more, in any unit (seconds, FLOPs).
         num_stages: each gets one layer at least.
-    Raises: InputError if there are fewer layers than stages, or a cost is negative.
+    Raises: InputError if there are fewer layers than stages, or a cost is negative or not finite.
 
     >>> balance_stages([1, 1, 1, 1, 4], 2)
     [range(0, 4), range(4, 5)]
     """
-    if not 1 <= num_stages <= len(costs):
+    check_whole("the layers do not fill the stages", num_stages=num_stages)
+    if num_stages > len(costs):
         raise InputError("the layers do not fill the stages", expected=f"1 to {len(costs)}", got=num_stages)
-    if min(costs) < 0:
-        raise InputError("a negative cost", got=min(costs))
+    if strange := [cost for cost in costs if not 0 <= cost < math.inf]:
+        raise InputError("no cost", expected="finite costs, 0 or more", got=strange[0])
     total = [0.0]
     for cost in costs:
         total.append(total[-1] + cost)
@@ -90,7 +92,8 @@ def split_into_stages(
 
 
 def _equal_parts(num_layers: int, num_stages: int) -> list[range]:
-    if num_stages < 1 or num_layers % num_stages:
+    check_whole("no such stages", num_stages=num_stages)
+    if num_layers % num_stages:
         divisors = [n for n in range(1, num_layers + 1) if num_layers % n == 0]
         raise InputError(
             "the layers do not divide into stages of equal size",

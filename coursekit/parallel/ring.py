@@ -57,7 +57,7 @@ def ring_attention(
         group: the context-parallel ranks.
         zigzag: how the sequence is divided, as given to `sequence_indices`.
         dropout_p: must be 0: a mask of dropout would have to travel as well.
-    Raises: InputError for dropout, or an odd number of positions with `zigzag`.
+    Raises: InputError for dropout, an odd number of positions with `zigzag`, or q, k and v that do not fit.
     Source: Liu et al. 2023, Ring Attention, algorithm 1 (https://arxiv.org/abs/2310.01889); Dao 2023,
         FlashAttention-2, section 3.1 (https://arxiv.org/abs/2307.08691), for the merging; Brandon et al.
         2023, Striped Attention (https://arxiv.org/abs/2311.09431), for the imbalance; Grattafiori et al.
@@ -67,6 +67,12 @@ def ring_attention(
         raise InputError("ring attention has no dropout", expected="dropout_p=0", got=dropout_p)
     if zigzag and q.shape[2] % 2:
         raise InputError("zigzag needs two chunks a rank", expected="an even length", got=q.shape[2])
+    if k.shape != v.shape or q.shape[2] != k.shape[2] or q.shape[1] % k.shape[1]:
+        raise InputError(
+            "queries, keys and values do not fit",
+            expected="as many positions, heads of k and v that divide those of q",
+            got=" and ".join(str(tuple(x.shape)) for x in (q, k, v)),
+        )
     return _RingAttention.apply(q, k, v, group, zigzag)
 
 

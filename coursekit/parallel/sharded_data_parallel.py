@@ -16,7 +16,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
-from coursekit.errors import InputError
+from coursekit.errors import InputError, check_whole
 from coursekit.formulas import communication, state
 
 from ._process_group import require_process_group
@@ -61,8 +61,9 @@ def shard_model(
         (https://arxiv.org/abs/2304.11277).
     """
     require_process_group()
-    if mesh is not None and mesh.ndim > 2:
-        raise InputError("wrong mesh", expected="one axis (FSDP) or two (HSDP)", got=mesh.mesh_dim_names)
+    if mesh is not None and not (isinstance(mesh, DeviceMesh) and mesh.ndim <= 2):
+        got = getattr(mesh, "mesh_dim_names", type(mesh).__name__)
+        raise InputError("wrong mesh", expected="one axis (FSDP) or two (HSDP)", got=got)
     if any(isinstance(module, FSDPModule) for module in model.modules()):
         raise InputError("the model is sharded already", fix="call shard_model once")
     policy = MixedPrecisionPolicy(param_dtype=compute_dtype, reduce_dtype=reduce_dtype)
@@ -96,7 +97,7 @@ def shard_optimizer(
     Raises: InputError for parameters that are sharded already, or without a process group.
     Source: Rajbhandari et al. 2020, ZeRO, section 5.1 (https://arxiv.org/abs/1910.02054).
     """
-    require_process_group()
+    require_process_group(group)
     parameters = list(parameters)
     if any(isinstance(parameter, DTensor) for parameter in parameters):
         raise InputError(
@@ -243,5 +244,4 @@ def _blocks(model: nn.Module, blocks: Iterable[nn.Module] | None) -> list[nn.Mod
 def _check_stage(stage: int, dp_size: int) -> None:
     if stage not in (0, 1, 2, 3):
         raise InputError("no such stage of ZeRO", expected="0, 1, 2 or 3", got=stage)
-    if dp_size < 1:
-        raise InputError("wrong dp_size", expected="1 or more", got=dp_size)
+    check_whole("wrong dp_size", dp_size=dp_size)

@@ -20,6 +20,7 @@ from torch.distributed.tensor.parallel import (
 
 from coursekit.errors import InputError
 from coursekit.models import GPT, FeedForward
+from coursekit.parallel.mesh import one_axis
 
 
 def tensor_parallelize(
@@ -59,8 +60,7 @@ def tensor_parallelize(
     Source: Shoeybi et al. 2019, Megatron-LM, section 3 (https://arxiv.org/abs/1909.08053); Korthikanti et
         al. 2022, section 4.2 (https://arxiv.org/abs/2205.05198).
     """
-    if mesh.ndim != 1:
-        raise InputError("a mesh of several axes", expected='one axis, as mesh["tp"]', got=mesh)
+    one_axis(mesh, "tp")
     check_divides(model, mesh.size())
     is_tied = _is_tied(model)
     if sequence_parallel:
@@ -91,7 +91,11 @@ def check_divides(model: GPT, tp_size: int) -> None:
         )
     if any(block is not None and not isinstance(block.feed_forward, FeedForward) for block in model.blocks):
         raise InputError("experts are not divided by tensors", fix="spread them over the axis ep")
-    if any(isinstance(parameter, DTensor) for parameter in model.parameters()):
+    projections = [block.attention.q_proj for block in model.blocks if block is not None]
+    if any(isinstance(parameter, DTensor) for parameter in model.parameters()) or any(
+        not isinstance(projection, nn.Linear)
+        for projection in projections  # by hand
+    ):
         raise InputError("the model is divided already", fix="divide by tensors before anything else")
     sizes = {name: getattr(model.config, name) for name in ("n_heads", "n_kv_heads", "d_ff", "vocab_size")}
     for name, size in sizes.items():

@@ -89,6 +89,7 @@ class VocabParallelEmbedding(nn.Module):
     Args:
         embedding: the whole table, the same on all ranks.
         group: the tensor-parallel ranks.
+    Raises: InputError if the rows do not divide; on a CPU also for an id that no rank holds.
     """
 
     def __init__(self, embedding: nn.Embedding, group: Group) -> None:
@@ -126,7 +127,7 @@ def vocab_parallel_cross_entropy(
         group: the tensor-parallel ranks.
         ignore_index: label of a position without a target.
         reduction: "mean" over the valid labels, or "sum"; nats.
-    Raises: InputError for another reduction.
+    Raises: InputError for another reduction, and on a CPU for a label outside the vocabulary.
     Source: Shoeybi et al. 2019, Megatron-LM, section 3 (https://arxiv.org/abs/1909.08053).
     """
     if reduction not in ("mean", "sum"):
@@ -135,9 +136,9 @@ def vocab_parallel_cross_entropy(
     dist.all_reduce(highest, dist.ReduceOp.MAX, group=group)  # m cancels: it needs no gradient
     shifted = logits - highest.unsqueeze(-1)
     total = sum_over_ranks(shifted.exp().sum(-1), group)
-    local_ids, is_here = _local_ids(labels, logits.shape[-1], group)
-    picked = shifted.gather(-1, local_ids.unsqueeze(-1)).squeeze(-1).masked_fill(~is_here, 0)
     is_valid = labels != ignore_index
+    local_ids, is_here = _local_ids(labels.where(is_valid, 0), logits.shape[-1], group)
+    picked = shifted.gather(-1, local_ids.unsqueeze(-1)).squeeze(-1).masked_fill(~is_here, 0)
     loss = (total.log() - sum_over_ranks(picked, group)).masked_fill(~is_valid, 0).sum()
     return loss / is_valid.sum() if reduction == "mean" else loss
 
@@ -211,6 +212,11 @@ def _split_sequence(x: Tensor, group: Group) -> Tensor:
 
 def _local_ids(ids: Tensor, part: int, group: Group) -> tuple[Tensor, Tensor]:
     """Return ids counted from this rank's first, 0 for those of other ranks, and whether they are here."""
+    # Else every rank has zeros for it. A GPU would have to be waited for.
+    vocab_size = part * dist.get_world_size(group)
+    if ids.device.type == "cpu" and ids.numel() and not 0 <= ids.min() <= ids.max() < vocab_size:
+        got = f"{ids.min().item()} to {ids.max().item()}"
+        raise InputError("no rank holds this token", expected=f"0 to {vocab_size - 1}", got=got)
     local = ids - part * dist.get_rank(group)
     is_here = (0 <= local) & (local < part)
     return local.where(is_here, 0), is_here

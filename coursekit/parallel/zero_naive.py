@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from coursekit.errors import InputError
 
+from ._process_group import require_process_group
+
 Group = dist.ProcessGroup | None
 
 
@@ -41,6 +43,7 @@ class ZeroOptimizerNaive:
         *,
         group: Group = None,
     ) -> None:
+        require_process_group(group)
         self.parameters, self.group = list(parameters), group
         dtypes = {parameter.dtype for parameter in self.parameters}
         if len(dtypes) != 1:
@@ -95,6 +98,7 @@ class ShardedLinearNaive(nn.Module):
 
     def __init__(self, linear: nn.Linear, *, group: Group = None) -> None:
         super().__init__()
+        require_process_group(group)
         rank, world_size = dist.get_rank(group), dist.get_world_size(group)
         if linear.out_features % world_size:
             above = linear.out_features + -linear.out_features % world_size

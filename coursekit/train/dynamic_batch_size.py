@@ -141,15 +141,17 @@ class DynamicBatchSize:
             compute_gradients: forward and backward of a whole step in micro-batches of the size given, summed
                 into `p.grad`; no update, no communication.
         Raises: DoesNotFitError if one sequence does not fit, on all ranks. InputError for a
-            `micro_batch_size` that was set below 1. Other errors pass through.
+            `micro_batch_size` that was set below 1, or found to differ between ranks when memory runs out.
+            Other errors pass through.
         """
         check_whole("no micro-batch", micro_batch_size=self.micro_batch_size)
         rng_state = get_rng_state()
         self.model.zero_grad()
         while True:
             attempt = _attempt(compute_gradients, self.micro_batch_size)
-            if not self._any_rank(not attempt.fits):
+            if self._sum_over_ranks(int(not attempt.fits)) == 0:
                 return attempt.result
+            self._check_same_size()
             message = attempt.message
             del attempt  # on a rank that had enough it holds a result, which may hold a graph
             self._shrink(message)
@@ -166,9 +168,21 @@ class DynamicBatchSize:
         self.micro_batch_size = state_dict["micro_batch_size"]
         self.num_repeats = state_dict["num_repeats"]
 
-    def _any_rank(self, ran_out: bool) -> bool:
+    def _check_same_size(self) -> None:
+        """Raise on every rank if one has another size: the smallest would give up, and others wait for it."""
+        size, num_ranks = self.micro_batch_size, self._sum_over_ranks(1)
+        # Variance 0, times the number of ranks squared: of integers, so exact.
+        if num_ranks * self._sum_over_ranks(size**2) != self._sum_over_ranks(size) ** 2:
+            raise InputError(
+                "the ranks' micro-batches differ",
+                expected="one micro_batch_size on all ranks",
+                got=f"{size} on this one",
+                fix="take the smallest that find_micro_batch_size found on any",
+            )
+
+    def _sum_over_ranks(self, number: int) -> int:
         device = next((parameter.device for parameter in self.model.parameters()), "cpu")
-        return all_reduce_count(int(ran_out), group=self.group, device=device) > 0
+        return all_reduce_count(number, group=self.group, device=device)
 
     def _shrink(self, message: str) -> None:
         if self.micro_batch_size == 1:

@@ -334,7 +334,7 @@ def spread_over_several_axes():
 
 
 def test_a_mesh_of_several_axes_is_an_error():
-    with pytest.raises(RankError, match=r'a mesh of several axes: expected one, as mesh\["ep"\], got dp, ep'):
+    with pytest.raises(RankError, match=r'several axes: expected one axis, as mesh\["ep"\], got dp, ep'):
         launch(spread_over_several_axes, 1, echo=False)
 
 

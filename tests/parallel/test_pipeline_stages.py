@@ -108,7 +108,7 @@ def test_a_stage_of_a_meta_model_gets_memory_alone():
         (tiny_gpt(), 0, None, "got 0"),
         (tiny_gpt(), 2, [1] * 6, "expected 8 costs, got 6"),
         (tiny_gpt(), 9, [1] * 8, "expected 1 to 8, got 9"),
-        (tiny_gpt(), 2, [-1] + [1] * 7, "a negative cost: got -1"),
+        (tiny_gpt(), 2, [-1] + [1] * 7, "finite costs, 0 or more, got -1"),
         (nn.Linear(1, 1), 1, None, "expected GPT or nn.Sequential, got Linear"),
         (
             tiny_gpt(tie_embeddings=True),

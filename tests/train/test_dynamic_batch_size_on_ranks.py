@@ -65,7 +65,7 @@ def one_process(world_size):
     return gradient_of(model)
 
 
-@pytest.mark.parametrize("limits", [(6, 2), (2, 6, 6, 6)])
+@pytest.mark.parametrize("limits", [(6, 2), (6, 6, 2), (2, 6, 6, 6)])
 def test_if_one_rank_runs_out_of_memory_all_repeat_and_the_gradient_is_that_of_one_process(limits):
     for gradient, seen in launch(step_on_rank, len(limits), limits, 6, timeout_seconds=120):
         torch.testing.assert_close(gradient, one_process(len(limits)), rtol=1e-12, atol=1e-15)
@@ -77,6 +77,21 @@ def test_if_one_rank_cannot_take_one_sequence_all_give_up():
         launch(step_on_rank, 2, (6, 0), 1, timeout_seconds=120)
     assert len(caught.value.failures) == 2
     assert "one sequence does not fit" in str(caught.value)
+
+
+def unequal_sizes():
+    sizes = DynamicBatchSize(tiny_net(), micro_batch_size=(8, 2, 8)[dist.get_rank()])
+    with pytest.raises(InputError, match=r"the ranks' micro-batches differ: .* got [28] on this one"):
+        sizes.run(lambda size: allocate_for_two(size))
+
+
+def allocate_for_two(size):
+    if size > 2:
+        raise torch.OutOfMemoryError("out of memory")
+
+
+def test_unequal_sizes_are_told_of_on_all_ranks_when_memory_runs_out():
+    launch(unequal_sizes, 3, timeout_seconds=120)
 
 
 def wrapped_model():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from coursekit.parallel import launch
+from coursekit.parallel import RankError, launch
 
 
 def step_on_ranks(wrapping, rows_per_rank, micro_batch_size, defect=""):
@@ -54,7 +54,7 @@ def step_on_ranks(wrapping, rows_per_rank, micro_batch_size, defect=""):
             loss_sum,
             split_into_micro_batches((input_ids, labels), micro_batch_size),
             num_valid=num_valid,
-            dp_size=dist.get_world_size(),
+            dp_size=None if defect == "no dp_size" else dist.get_world_size(),
             module=None if defect == "no deferral" else model,
         )
     gradients = [
@@ -90,7 +90,7 @@ def one_process(rows_per_rank):
 UNEQUAL = [rows([6, 1, 3, 2], seed=1), rows([1, 2, 1, 5], seed=2)]
 
 
-@pytest.mark.parametrize("world_size", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("world_size", [2, 3, pytest.param(4, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("wrapping", ["ddp", "fsdp2"])
 def test_ranks_with_unequal_counts_equal_one_process_and_reduce_once(wrapping, world_size):
     rows_per_rank = [*UNEQUAL, rows([0, 6, 4, 1], seed=3), rows([2, 2, 0, 3], seed=4)][:world_size]
@@ -114,6 +114,13 @@ def test_ranks_with_different_numbers_of_micro_batches_equal_one_process_under_d
 def test_control_without_deferral_every_micro_step_reduces(wrapping):
     results = launch(step_on_ranks, 2, wrapping, UNEQUAL, 1, "no deferral", timeout_seconds=120)
     assert [reductions for _, reductions, _ in results] == [4, 4]
+
+
+@pytest.mark.parametrize("wrapping", ["ddp", "fsdp2"])
+def test_a_module_that_averages_over_ranks_needs_their_number(wrapping):
+    """Without it the gradient was as many times too small, and a run with Adam hardly showed it."""
+    with pytest.raises(RankError, match="loss is not multiplied by their number: expected dp_size=2"):
+        launch(step_on_ranks, 2, wrapping, UNEQUAL, 1, "no dp_size", timeout_seconds=120)
 
 
 def test_control_each_rank_dividing_by_its_own_count_is_wrong():

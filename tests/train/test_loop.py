@@ -223,6 +223,11 @@ def test_an_optimizer_of_another_model_is_an_error():
         with_fit(model=tiny_model(), optimizer=optimizer, steps=tiny_steps())
 
 
+def wide_steps():
+    """Four micro-batches a step, so that four ranks have one each, and three have unequal shares."""
+    return list(group_micro_batches([each for group in tiny_steps() for each in group], 4))
+
+
 def trained_on_rank():
     rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
     model = nn.parallel.DistributedDataParallel(tiny_model().eval())
@@ -230,24 +235,26 @@ def trained_on_rank():
     model.module[2].p = 0.0
     fit(
         loss_sum_of(model),
-        [group[rank::world_size] for group in tiny_steps()],
+        [group[rank::world_size] for group in wide_steps()],
         model=model,
         optimizer=optimizer,
         count=lambda group: all_reduce_count(count(group)),
         schedule=schedule,
         max_grad_norm=0.5,
+        scaler=LossScaler("cpu"),
         dp_size=world_size,
     )
     return [parameter.detach() for parameter in model.module.parameters()]
 
 
-def test_two_ranks_with_unequal_shares_train_as_one_process_does():
+@pytest.mark.parametrize("world_size", [2, 3, pytest.param(4, marks=pytest.mark.slow)])
+def test_ranks_with_unequal_shares_train_as_one_process_does(world_size):
     def without_dropout(**given):
         given["model"][2].p = 0.0
         with_bare_torch(**given)
 
-    expected = trained(without_dropout)
-    for parameters in launch(trained_on_rank, 2):
+    expected = trained(without_dropout, steps=wide_steps())
+    for parameters in launch(trained_on_rank, world_size, timeout_seconds=120):
         # Adam divides by the root of squared gradients: the order of their sums shows a little more.
         for a, b in zip(parameters, expected, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13)

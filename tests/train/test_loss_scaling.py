@@ -243,27 +243,35 @@ def overflow_on_rank_one():
     return model.weight.item(), scaler.get_scale(), scaler.num_skipped
 
 
-def test_ranks_skip_together():
-    assert launch(overflow_on_rank_one, 2) == [(0.5, 2.0**15, 1)] * 2
+RANKS = [2, 3, pytest.param(4, marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("world_size", RANKS)
+def test_ranks_skip_together(world_size):
+    assert launch(overflow_on_rank_one, world_size, timeout_seconds=120) == [(0.5, 2.0**15, 1)] * world_size
 
 
 def overflow_in_one_shard():
     from torch.distributed.fsdp import fully_shard
 
-    model, scaler = nn.Linear(1, 2, bias=False), LossScaler("cpu")
+    num_rows = torch.distributed.get_world_size()
+    model, scaler = nn.Linear(1, num_rows, bias=False), LossScaler("cpu")
     nn.init.ones_(model.weight)
     fully_shard(model)  # a row of the weight on each rank
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     for of_row_one in (float("inf"), 1.0):
         optimizer.zero_grad()
-        scaler.scale((model(torch.ones(1, 1)) * torch.tensor([1.0, of_row_one])).sum()).backward()
+        factors = torch.tensor([1.0, of_row_one, *[1.0] * (num_rows - 2)])
+        scaler.scale((model(torch.ones(1, 1)) * factors).sum()).backward()
         scaler.step(optimizer)
         scaler.update()
     return model.weight.full_tensor().flatten().tolist(), scaler.get_scale(), scaler.num_skipped
 
 
-def test_ranks_skip_together_if_the_gradient_of_one_shard_overflows():
-    assert launch(overflow_in_one_shard, 2) == [([0.5, 0.5], 2.0**15, 1)] * 2
+@pytest.mark.parametrize("world_size", RANKS)
+def test_ranks_skip_together_if_the_gradient_of_one_shard_overflows(world_size):
+    expected = [0.5] * world_size, 2.0**15, 1
+    assert launch(overflow_in_one_shard, world_size, timeout_seconds=120) == [expected] * world_size
 
 
 @pytest.mark.parametrize(
