@@ -483,8 +483,15 @@ points_for(
         ),
         (
             0.5,
-            lambda: expect_equal(
-                choose_run([1e12], 8, 30, 4e14, 80e9, 16, 1e15), None, hint="a model that fits nowhere"
+            lambda: (
+                expect_equal(
+                    choose_run([1e12], 8, 30, 4e14, 80e9, 16, 1e15), None, hint="a model that fits nowhere"
+                ),
+                expect_close(
+                    choose_run([1e12, 1e9], 8, 30, 4e14, 80e9, 16, 1e15)[0],
+                    1e9,
+                    hint="of two models one fits nowhere, the other does",
+                ),
             ),
         ),
     ]

@@ -378,10 +378,17 @@ points_for(
         ),
         (
             0.75,
-            lambda: expect_equal(
-                [t.tolist() for t in update(one, 2 * one, overflow, 8.0, 7, 0.1, 0.5, 1.0)[:2]],
-                [[1.0, 1.0], [2.0, 2.0]],
-                hint="after an overflow neither master nor momentum may have changed",
+            lambda: (
+                expect_equal(
+                    [t.tolist() for t in update(one, 2 * one, overflow, 8.0, 7, 0.1, 0.5, 1.0)[:2]],
+                    [[1.0, 1.0], [2.0, 2.0]],
+                    hint="after an overflow neither master nor momentum may have changed",
+                ),
+                expect_close(
+                    update(one, one, half_of([4.0, 4.0]), 4.0, 7, 0.1, 0.5, 100.0)[1],
+                    1.5 * one,
+                    hint="no overflow: momentum 1, beta 0.5 and a gradient of 1",
+                ),
             ),
         ),
         (
@@ -509,6 +516,7 @@ skipped = [
     (5, "backward", "grad:attn", NAN),
     (5, "weights", "attn", 0.5),
 ]
+later = [(step + 6, *rest) for step, *rest in EXAMPLE]
 points_for(
     [
         (
@@ -521,8 +529,15 @@ points_for(
         ),
         (
             0.75,
-            lambda: expect_equal(
-                first_fault(skipped), None, hint="gradients overflowed and the step was left out: normal"
+            lambda: (
+                expect_equal(
+                    first_fault(skipped), None, hint="gradients overflowed and the step was left out: normal"
+                ),
+                expect_equal(
+                    first_fault(skipped + later),
+                    (7, "mlp.up", "activation"),
+                    hint="a step that was left out, and after it the two steps of the example",
+                ),
             ),
         ),
         (
@@ -566,10 +581,17 @@ points_for(
     [
         (
             0.5,
-            lambda: expect_equal(
-                first_fault(long_run([(2, 1), (3, 0), (9, 4)])),
-                None,
-                hint="three steps left out, and no fault",
+            lambda: (
+                expect_equal(
+                    first_fault(long_run([(2, 1), (3, 0), (9, 4)])),
+                    None,
+                    hint="three steps left out, and no fault",
+                ),
+                expect_equal(
+                    first_fault(long_run([(2, 1)], (9, 1, "activation"))),
+                    (9, "attn.0", "activation"),
+                    hint="a step left out, and much later an activation",
+                ),
             ),
         ),
         (

@@ -456,10 +456,15 @@ points_for(
         ),
         (
             0.75,
-            lambda: expect_close(
-                train(one, gain, nothing * 2, 1, [0.1, 0.1], 0.5)[1],
-                gain,
-                hint="a gain without gradients stays 1",
+            lambda: (
+                expect_close(
+                    train(one, gain, nothing * 2, 1, [0.1, 0.1], 0.5)[1],
+                    gain,
+                    hint="a gain without gradients stays 1",
+                ),
+                expect_close(
+                    train(one, gain, pull, 1, [0.1], 0.5)[1], gain - 0.1, hint="a gain with a gradient moves"
+                ),
             ),
         ),
         (
