@@ -27,9 +27,14 @@ app.command("plan")(plan.plan)
 
 
 def main() -> None:
-    """Run the command line; an error of ours is one sentence on stderr, not a traceback."""
+    """Run the command line; an error of ours, or of a file, is one sentence on stderr, not a traceback."""
     try:
         app()
     except CoursekitError as error:
         print(f"coursekit: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.filename is None:  # not of a file that somebody named
+            raise
+        print(f"coursekit: {error.filename}: {error.strerror}", file=sys.stderr)
         sys.exit(2)

@@ -22,7 +22,7 @@ def build(
     page: Annotated[
         list[str] | None, typer.Option(help="Preview with only this page run (part/slug).")
     ] = None,
-    workers: Annotated[int, typer.Option(help="Pages that run at the same time.")] = 2,
+    workers: Annotated[int, typer.Option(min=1, help="Pages that run at the same time.")] = 2,
     solutions: Annotated[bool, typer.Option(help="Show solutions behind a click, or leave them out.")] = True,
     builder: Annotated[str, typer.Option(help="Sphinx builder: html, or gettext for translators.")] = "html",
 ) -> None:

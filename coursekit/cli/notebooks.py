@@ -62,6 +62,7 @@ def check(
     """Find what gives an answer away, what breaks the contract of test cells, and notebooks that are
     stale.
     """
+    from coursekit.errors import InputError
     from coursekit.notebooks.build import build_exercise, find_sources
     from coursekit.notebooks.contract import contract_breaches
     from coursekit.notebooks.course_file import release_address
@@ -81,6 +82,10 @@ def check(
     known = {path.stem for path in find_sources(source)}
     orphans = [notebook for notebook in sorted(release.glob("*/*.ipynb")) if notebook.stem not in known]
     problems += [f"{notebook}: has no source in {source}; delete it" for notebook in orphans]
+    if missing := [str(folder) for folder in also or [] if not folder.exists()]:
+        raise InputError(
+            "nothing to search for leaks", expected="a folder or archive", got=", ".join(missing)
+        )
     # Leaks are searched for by every source: one exercise's notebook may give another's answer away.
     for folder in [release, *(also or [])]:
         problems += [f"{folder}: {leak}" for leak in leaks_below(folder, find_sources(source))]

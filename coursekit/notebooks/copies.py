@@ -39,10 +39,12 @@ def copy_exercises(exercises: Path | str, work: Path | str, *, slugs: list[str] 
     Deleting a copy and calling again gives a fresh one. What was copied is recorded by hash in
     `work/.coursekit-copies.json`.
 
-    Raises: InputError if a named exercise is not there, or the record cannot be read.
+    Raises: InputError if there are no exercises, a named one is not there, or the record cannot be read.
     """
     exercises, work = Path(exercises), Path(work)
     found = {path.stem: path for path in sorted(exercises.glob("*/*.ipynb")) if path.stem == path.parent.name}
+    if not found:
+        raise InputError("no exercises to copy", expected=f"{exercises}/<slug>/<slug>.ipynb", got="none")
     for slug in slugs or []:
         if slug not in found:
             raise InputError(
