@@ -125,6 +125,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.desk = desk
         super().__init__(*connection)
 
+    def handle(self) -> None:
+        """Answer, unless the browser has gone: a page that is reloaded asks and does not wait."""
+        with suppress(ConnectionError):
+            super().handle()
+
     def do_GET(self) -> None:
         """Answer a request for the page or the answers."""
         if (path := self._path()) is not None:

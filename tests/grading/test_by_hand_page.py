@@ -6,6 +6,8 @@ import os
 import re
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
 from urllib.parse import urlsplit
@@ -235,6 +237,19 @@ def test_an_answer_that_is_no_notebook_any_more_costs_nobody_the_new_page(writte
 def test_a_question_that_is_not_there_is_refused(written):
     with pytest.raises(InputError, match="one of: explain"):
         serve_answers(written.course, written.slug, grade_id="explian", port=0, said=print)
+
+
+def test_a_browser_that_goes_away_in_the_middle_prints_nothing_and_disturbs_nobody(served):
+    address, stop, _ = served
+    parts = urlsplit(address)
+    with socket.create_connection(("127.0.0.1", parts.port)) as gone:
+        gone.sendall(f"POST {parts.path}ada HTTP/1.1\r\nHost: {parts.netloc}\r\n".encode())
+        gone.sendall(b"Content-Length: 100\r\n\r\n{")
+        gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, at once
+    give(address, "bob", points=1, comment="")
+    told = stop()
+    assert "Traceback" not in told
+    assert "points of 1 students stored" in told
 
 
 def test_before_anything_is_graded_no_empty_page_is_served(classroom):
