@@ -376,8 +376,9 @@ points_for(
         ),
         (
             0.5,
-            lambda: expect_equal(
-                plan_step(64, 4, 100, 10, 8500, 9000), None, hint="not even one sequence fits"
+            lambda: (
+                expect_equal(plan_step(64, 4, 100, 10, 8500, 9000), None, hint="not even one sequence fits"),
+                expect_equal(plan_step(64, 4, 100, 10, 8000, 9000), (1, 16), hint="just one sequence fits"),
             ),
         ),
     ]

@@ -282,6 +282,7 @@ def explains(axis, operation, dp, tp):
 def refuses(dp, tp):
     before = list(rng.normal(size=(dp * tp, 5)))
     after = synchronised(before, "dp", "mean", dp, tp)
+    expect_equal(what_was_done(before, after, dp, tp), ("mean", "dp"), hint=f"{dp} × {tp}: all ranks fit")
     after[-1] = after[-1] + 1e-3  # the last rank alone differs
     expect_equal(
         what_was_done(before, after, dp, tp),
@@ -500,6 +501,7 @@ def limits():
     _, answer = with_limit(node=1, memory=100e9)
     expect_equal(answer is None, False, hint="one device a node, 100 GB each: possible with tp=1, not None")
     expect_equal(answer[1], 1, hint="with one device a node there are no fast links: tp must be 1")
+    expect_equal(answer[0] * answer[2], 64, hint="one device a node: dp times pp is all 64 devices")
     expect_equal(with_limit(memory=1e9)[1], None, hint="one GB a device: nothing fits, so None")
 
 

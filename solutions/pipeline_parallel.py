@@ -330,10 +330,13 @@ points_for(
         (
             1,
             lambda: [
-                expect_equal(
-                    end_of(o, unequal[: len(o)]), settled(o, unequal[: len(o)]), hint=f"never ends: {o}"
-                )
-                for o in stuck
+                expect_close(end_of(works[0], [(1, 2)] * 4), 27, hint=f"ends, all stages equal: {works[0]}"),
+                *(
+                    expect_equal(
+                        end_of(o, unequal[: len(o)]), settled(o, unequal[: len(o)]), hint=f"never ends: {o}"
+                    )
+                    for o in stuck
+                ),
             ],
         ),
     ]

@@ -1,5 +1,5 @@
 """Numbers the ranks the other way round: the first axis varies fastest."""
-# scores: {test_groups_of: 0, test_groups_of_hidden: 0, test_make_groups: 0, test_what_was_done: 0, test_what_was_done_hidden: 1}
+# scores: {test_groups_of: 0, test_groups_of_hidden: 0, test_make_groups: 0, test_what_was_done: 0, test_what_was_done_hidden: 0.5}
 
 # %% grade_id="groups_of"
 def groups_of(axes, name):
