@@ -7,7 +7,7 @@ from typing import Any
 from coursekit.formulas.memory import activations_on_rank
 from coursekit.plan.breakdown import Breakdown
 from coursekit.plan.calling import call
-from coursekit.plan.layout import ExpertLayers, Layout, check_layout
+from coursekit.plan.layout import ExpertLayers, Layout, check_layout, stages_asked
 from coursekit.plan.memory_per_device import known_values
 from coursekit.plan.recipes import PrecisionRecipe
 
@@ -47,6 +47,7 @@ def activations(
     """
     layout = layout or Layout()
     check_layout(shape, layout, experts, seq_len)
+    stages_asked(layout, stage)
     known = known_values(shape, layout, experts, recipe)
     parts = call(activations_on_rank, known, seq_len=seq_len, stage=stage)
     return Breakdown({name: value for name, value in parts.items() if value}, unit="bytes")

@@ -8,7 +8,7 @@ from coursekit.errors import InputError
 from coursekit.formulas import communication as formulas
 from coursekit.plan.breakdown import Breakdown
 from coursekit.plan.calling import call
-from coursekit.plan.layout import ExpertLayers, Layout, check_layout
+from coursekit.plan.layout import ExpertLayers, Layout, check_layout, stages_asked
 from coursekit.plan.memory_per_device import known_values
 from coursekit.plan.recipes import PrecisionRecipe
 
@@ -50,7 +50,7 @@ def communication(
     """
     check_layout(shape, layout, experts, seq_len)
     known = known_values(shape, layout, experts, recipe)
-    stages = range(layout.pp_size) if stage is None else [stage]
+    stages = stages_asked(layout, stage)
     answers = [call(formulas.communication_on_rank, known, seq_len=seq_len, stage=s) for s in stages]
     parts = max(answers, key=lambda answer: sum(answer.values()))
     return Breakdown({name: value for name, value in parts.items() if value}, unit="bytes")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
-from coursekit.errors import InputError
+from coursekit.errors import InputError, check_whole
 from coursekit.formulas import batch
 
 Checkpointing = Literal["none", "selective", "full"]
@@ -32,7 +33,7 @@ class Layout:
         attention: "flash" never stores the (t, t) scores, "materialized" does.
         schedule: of the pipeline, "gpipe", "1f1b" or "interleaved".
         stages_per_rank: v, of an interleaved schedule.
-    Raises: InputError for sizes below 1 and unknown names.
+    Raises: InputError for sizes that are no whole numbers of 1 or more, and unknown names.
 
     >>> Layout(dp_size=16, tp_size=8, pp_size=4).world_size
     512
@@ -54,8 +55,8 @@ class Layout:
 
     def __post_init__(self) -> None:
         for name, size in vars(self).items():
-            if (name.endswith(("_size", "_steps", "_per_rank"))) and size < 1:
-                raise InputError(f"wrong {name}", expected="1 or more", got=size)
+            if name.endswith(("_size", "_steps", "_per_rank")) and (type(size) is not int or size < 1):
+                check_whole(f"wrong {name}", **{name: size})  # not of each: a ranking makes 100,000 layouts
         if self.zero_stage not in (0, 1, 2, 3):
             raise InputError("no such stage of ZeRO", expected="0, 1, 2 or 3", got=self.zero_stage)
         names = ("checkpointing", Checkpointing), ("attention", AttentionKernel), ("schedule", PipelineOrder)
@@ -110,14 +111,12 @@ class ExpertLayers:
     first_dense: int = 0
 
     def __post_init__(self) -> None:
-        if not 1 <= self.top_k <= self.n_experts or self.every < 1:
-            raise InputError(
-                "wrong experts", expected="1 <= top_k <= n_experts and every of 1 or more", got=self
-            )
-        if self.n_shared < 0 or self.first_dense < 0 or (self.d_ff is not None and self.d_ff < 1):
-            raise InputError(
-                "wrong experts", expected="d_ff of 1 or more, n_shared and first_dense of 0 or more", got=self
-            )
+        check_whole("wrong experts", n_experts=self.n_experts, top_k=self.top_k, every=self.every)
+        check_whole("wrong experts", least=0, n_shared=self.n_shared, first_dense=self.first_dense)
+        if self.d_ff is not None:
+            check_whole("wrong experts", d_ff=self.d_ff)
+        if self.top_k > self.n_experts:
+            raise InputError("wrong experts", expected=f"top_k up to {self.n_experts}", got=self.top_k)
 
 
 SHAPE_NAMES = (
@@ -129,7 +128,11 @@ LATENT_NAMES = ("q_rank", "kv_rank", "nope_dim", "rope_dim", "v_dim")
 
 
 def scalars(shape: Any, layout: Layout | None = None, experts: ExpertLayers | None = None) -> dict[str, Any]:
-    """Return shape, layout and experts as the keyword arguments of the formulas."""
+    """Return shape, layout and experts as the keyword arguments of the formulas.
+
+    Raises: InputError for a shape that is none, such as a model's name.
+    """
+    _check_shape(shape)
     values = {name: getattr(shape, name) for name in SHAPE_NAMES}
     values |= {name: getattr(shape, name, 0) for name in LATENT_NAMES}
     values["has_dropout"] = getattr(shape, "dropout", 0) > 0
@@ -148,6 +151,11 @@ def scalars(shape: Any, layout: Layout | None = None, experts: ExpertLayers | No
 
 def check_layout(shape: Any, layout: Layout, experts: ExpertLayers | None, seq_len: int) -> None:
     """Raise an InputError, which says what would divide, unless the shape can be laid out so."""
+    _check_shape(shape)
+    if not isinstance(layout, Layout):
+        raise InputError("no layout", expected="a Layout", got=repr(layout))
+    if type(seq_len) is not int or seq_len < 1:  # as above
+        check_whole("no sequence", seq_len=seq_len)
     if layout.pp_size * layout.stages_per_rank > shape.n_layers:
         raise InputError(
             "fewer layers than pipeline stages",
@@ -176,3 +184,19 @@ def check_layout(shape: Any, layout: Layout, experts: ExpertLayers | None, seq_l
             raise InputError(
                 f"{what} does not divide among the ranks", expected=f"{axis} that divides {number}", got=size
             )
+
+
+def stages_asked(layout: Layout, stage: int | None) -> Sequence[int]:
+    """Return the stages to look at: one, or all if it is None; raise InputError for one that is not there."""
+    if stage is None:
+        return range(layout.pp_size)
+    check_whole("no such stage", least=0, stage=stage)
+    if stage >= layout.pp_size:
+        raise InputError("no such stage", expected=f"0 to {layout.pp_size - 1}", got=stage)
+    return [stage]
+
+
+def _check_shape(shape: Any) -> None:
+    if not hasattr(shape, "n_layers"):
+        fix = "coursekit.models.preset(name) has published ones; of a model give its config"
+        raise InputError("no shape of a model", expected="a GPTConfig", got=repr(shape)[:80], fix=fix)

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator
 from typing import Any, get_args
 
-from coursekit.errors import InputError
+from coursekit.errors import InputError, check_whole
 from coursekit.plan.breakdown import Breakdown
 from coursekit.plan.cluster import Cluster
 from coursekit.plan.layout import Checkpointing, ExpertLayers, Layout, check_layout
@@ -57,7 +57,8 @@ def rank_layouts(
         experts: in the place of feed-forward layers; routing is taken to be even.
         fixed: fields of `Layout` that are decided already, such as `{"tp_size": 8}`. The number of
             micro-batches follows from the batch, and the order of the pipeline from the stages a rank.
-    Raises: InputError if the batch is no whole number of sequences, or `fixed` names another field.
+    Raises: InputError if the batch is no whole number of sequences, `fixed` names another field or gives no
+        size, or `cluster` is none.
 
     >>> from coursekit.models import preset
     >>> ranked = rank_layouts(
@@ -67,6 +68,9 @@ def rank_layouts(
     >>> best.dp_size, best.tp_size, ranked[0].fits
     (4, 2, True)
     """
+    check_whole("no sequences", global_batch_tokens=global_batch_tokens, seq_len=seq_len)
+    if not isinstance(cluster, Cluster):
+        raise InputError("no cluster", expected="a Cluster", got=repr(cluster))
     sequences, rest = divmod(global_batch_tokens, seq_len)
     if rest or not sequences:
         raise InputError(
@@ -81,6 +85,10 @@ def rank_layouts(
             expected=", ".join(sorted(_CAN_BE_FIXED)),
             got=", ".join(sorted(unknown)),
         )
+    sizes = {
+        name: size for name, size in fixed.items() if name.endswith("_size") or name == "stages_per_rank"
+    }
+    check_whole("this cannot be decided so", **sizes)
     search = _Search(shape, cluster, sequences, seq_len, recipe, experts, fixed)
     ranked = sorted(map(search.best, search.meshes()), key=_order)
     if not ranked:

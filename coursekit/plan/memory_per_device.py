@@ -7,7 +7,7 @@ from typing import Any
 from coursekit.formulas.memory import memory_on_rank
 from coursekit.plan.breakdown import Breakdown
 from coursekit.plan.calling import call
-from coursekit.plan.layout import ExpertLayers, Layout, check_layout, scalars
+from coursekit.plan.layout import ExpertLayers, Layout, check_layout, scalars, stages_asked
 from coursekit.plan.recipes import PrecisionRecipe, as_recipe
 
 
@@ -55,7 +55,7 @@ def memory(
     """
     layout = layout or Layout()
     check_layout(shape, layout, experts, seq_len)
-    stages = range(layout.pp_size) if stage is None else [stage]
+    stages = stages_asked(layout, stage)
     answers = [
         Breakdown(
             call(memory_on_rank, known_values(shape, layout, experts, recipe), seq_len=seq_len, stage=s),

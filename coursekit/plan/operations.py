@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
-from coursekit.errors import InputError
+from coursekit.errors import InputError, check_whole
 from coursekit.formulas import budget as formulas
 from coursekit.formulas import flops, scaling_laws
 from coursekit.plan.breakdown import Breakdown
 from coursekit.plan.calling import call
-from coursekit.plan.layout import ExpertLayers, Layout, scalars
+from coursekit.plan.layout import Checkpointing, ExpertLayers, Layout, scalars
 
 
 def flops_per_token(
@@ -32,12 +32,18 @@ def flops_per_token(
         checkpointing: "full" adds the forward pass of the layers once more, "selective" that of the scores.
     Returns: attention_projections, attention_scores (full squares, causal or not), feed_forward, head; with
         experts also experts and routers; with checkpointing also recomputed.
+    Raises: InputError for another checkpointing, or a sequence without tokens.
     Source: Chowdhery et al. 2022, appendix B (https://arxiv.org/abs/2204.02311).
 
     >>> from coursekit.models import preset
     >>> round(flops_per_token(preset("llama3-405b"), seq_len=8192).total / 1e12, 2)
     2.63
     """
+    if checkpointing not in get_args(Checkpointing):
+        expected = " or ".join(map(repr, get_args(Checkpointing)))
+        raise InputError("unknown checkpointing", expected=expected, got=repr(checkpointing))
+    if seq_len is not None and (type(seq_len) is not int or seq_len < 1):
+        check_whole("no sequence", seq_len=seq_len)
     known = scalars(shape, Layout(), experts)
     forward = call(flops.forward_flops, known, seq_len=seq_len or 0)
     again = flops.recomputed_flops(

@@ -9,7 +9,7 @@ from coursekit.formulas.step_time import step_on_rank
 from coursekit.plan.breakdown import Breakdown
 from coursekit.plan.calling import call
 from coursekit.plan.cluster import Cluster
-from coursekit.plan.layout import ExpertLayers, Layout, check_layout
+from coursekit.plan.layout import ExpertLayers, Layout, check_layout, stages_asked
 from coursekit.plan.memory_per_device import known_values
 from coursekit.plan.operations import flops_per_token
 from coursekit.plan.recipes import PrecisionRecipe
@@ -60,7 +60,7 @@ def step_seconds(
         )
     check_layout(shape, layout, experts, seq_len)
     known = known_values(shape, layout, experts, recipe) | cluster.scalars()
-    stages = decisive_stages(layout, experts) if stage is None else [stage]
+    stages = decisive_stages(layout, experts) if stage is None else stages_asked(layout, stage)
     answers = [call(step_on_rank, known, seq_len=seq_len, stage=s) for s in stages]
     return Breakdown(max(answers, key=lambda parts: sum(parts.values())), "seconds")
 
