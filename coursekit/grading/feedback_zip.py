@@ -11,13 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nbgrader.api import Gradebook
-
-from coursekit.errors import InputError
+from coursekit.errors import InputError, require
 from coursekit.grading import journal
 from coursekit.grading.course import Course
-from coursekit.grading.feedback import feedback_pages, write_feedback
-from coursekit.grading.late import renew_penalties
 from coursekit.grading.lms_names import read_names
 from coursekit.grading.pipeline import unchanged
 from coursekit.grading.report import Result
@@ -86,7 +82,11 @@ def _why_not(student: str, graded: dict[str, Result], waiting: set[str], names: 
 
 def _pages(course: Course, assignment: str, results: list[Result]) -> Iterator[tuple[str, bytes]]:
     """Yield each student's page, written anew: points of the formgrader have changed none."""
-    with Gradebook(f"sqlite:///{course.gradebook}") as book:
+    from coursekit.grading.feedback import feedback_pages, write_feedback
+    from coursekit.grading.late import renew_penalties
+
+    nbgrader = require("nbgrader.api", extra="grading")
+    with nbgrader.Gradebook(f"sqlite:///{course.gradebook}") as book:
         renew_penalties(book, course, [assignment])
         pages = feedback_pages(course, assignment, gradebook=book)
         for result in results:

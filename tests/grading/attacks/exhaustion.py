@@ -225,7 +225,7 @@ os.chdir(os.path.dirname(get_connection_file()))
 for number in range(20_000):
     with socket.socket(socket.AF_UNIX) as made:
         made.bind(f"x{number}")
-time.sleep(8)
+time.sleep(3)
 print("TOOK", number)
 """
     }
@@ -263,7 +263,7 @@ os.close(writing)
 said = b""
 while said.count(b" ") < 6 and (more := os.read(reading, 1000)):
     said += more
-time.sleep(8)
+time.sleep(3)
 print("TOOK", sum(map(int, said.split())))
 """
     }
@@ -281,7 +281,7 @@ for _ in range(60):
         os.setsid()
         time.sleep(20)
         os._exit(0)
-time.sleep(8)
+time.sleep(3)
 print("TOOK", 60)
 """
     }
@@ -299,7 +299,7 @@ try:
         open(f"{made}", "w").close()
 except OSError:
     pass
-time.sleep(8)
+time.sleep(3)
 print("TOOK", made)
 """
     }
@@ -356,7 +356,7 @@ for _ in range(200):
     if os.fork() == 0:
         time.sleep(20)
         os._exit(0)
-time.sleep(8)
+time.sleep(3)
 print("TOOK", 200)
 """
     }
@@ -373,7 +373,7 @@ files = [open(f"{number}", "wb") for number in range(30)]
 for file in files:
     for place in range(1000, 0, -1):
         fcntl.lockf(file, fcntl.LOCK_EX, 1, 2 * place)
-time.sleep(8)
+time.sleep(3)
 print("TOOK", 30_000)
 """
     }
