@@ -157,7 +157,8 @@ def answers(
 
     course = Course.open(folder)
     graded = serve_answers(course, assignment, grade_id=question, port=port, said=partial(print, flush=True))
-    typer.echo(f"points of {graded} students stored in {course.gradebook}, their feedback pages renewed")
+    who = "1 student" if graded == 1 else f"{graded} students"
+    typer.echo(f"points of {who} stored in {course.gradebook}, their feedback pages renewed")
 
 
 @app.command()

@@ -27,8 +27,10 @@ def export(
     typer.echo(f"{len(sheet.grades)} grades of {len(sheet.students)} students in {destination}")
     if withheld := sheet.withheld():
         left = "marked" if format == "csv" else "left out"
+        more = f" and {len(withheld) - 5} more" if len(withheld) > 5 else ""
         typer.echo(
-            f"{len(withheld)} are {left}, as answers wait for a person: {', '.join(withheld[:5])}", err=True
+            f"{len(withheld)} are {left}, as answers wait for a person: {', '.join(withheld[:5])}{more}",
+            err=True,
         )
     for state in course_status(folder):
         if state.to_grade and state.name in sheet.assignments:

@@ -133,7 +133,8 @@ def write_rejection(course: Course, assignment: str, *, student: str, reason: st
     """Write a page that says why the submission was not graded."""
     title = html.escape(f"{assignment}: not graded")
     page = (
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title></head>\n'
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"></head>\n'
         f"<body><h1>{title}</h1>\n<p>Student: {html.escape(student)}</p>\n<p>{html.escape(reason)}</p>\n"
         "<p>Submit the notebook again; what counts is the last submission.</p></body></html>\n"
     )

@@ -249,7 +249,7 @@ def test_a_browser_that_goes_away_in_the_middle_prints_nothing_and_disturbs_nobo
     give(address, "bob", points=1, comment="")
     told = stop()
     assert "Traceback" not in told
-    assert "points of 1 students stored" in told
+    assert "points of 1 student stored" in told
 
 
 def test_before_anything_is_graded_no_empty_page_is_served(classroom):
