@@ -253,8 +253,9 @@ def returning_graphs(fits):
 
 
 def test_a_rank_that_had_enough_lets_its_result_go_before_it_repeats(monkeypatch):
-    sizes, others = DynamicBatchSize(tiny_net(), micro_batch_size=8), iter([True, True, False])
-    monkeypatch.setattr(sizes, "_any_rank", lambda ran_out: next(others))
+    sizes, others = DynamicBatchSize(tiny_net(), micro_batch_size=8), iter([1, 1, 0])
+    # Another rank of the same size; a 0 is this one's, that it has not run out.
+    monkeypatch.setattr(sizes, "_sum_over_ranks", lambda number: 2 * number or next(others))
     with pytest.warns(UserWarning, match="Another rank ran out of memory"):
         assert isinstance(sizes.run(returning_graphs(lambda size: True)), Graph)
     assert sizes.micro_batch_size == 2

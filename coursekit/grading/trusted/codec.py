@@ -125,7 +125,8 @@ class _Writer:
     def _spend(self, what: str, count: int) -> None:
         self._used[what] += count
         if self._used[what] > self._most[what]:
-            raise CodecError(f"too much data to pass on: more than {self._most[what]:,} {what}")
+            most = f"{MAX_BYTES / 2**20:g} MiB" if what == "bytes" else f"{self._most[what]:,} {what}"
+            raise CodecError(f"too much data to pass on: more than {most}")
 
     def _parts(self, value: list | tuple) -> list:
         self._spend("items", len(value))

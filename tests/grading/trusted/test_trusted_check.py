@@ -81,7 +81,7 @@ def test_partial_credit_and_its_reasons_are_kept(check):
             "return object()",
             "the result of add is an object; use numbers, text, lists, dicts, arrays, tensors",
         ),
-        ("return 'x' * 10**8", "CodecError: too much data to pass on: 95.4 MiB"),
+        ("return 'x' * 10**8", "CodecError: too much data to pass on: more than 32 MiB"),
         ("return add(left, right)", "RecursionError: maximum recursion depth exceeded"),
     ],
 )
