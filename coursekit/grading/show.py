@@ -60,15 +60,16 @@ def grade_with_progress(course: Course, assignment: str, *, options: Options) ->
         def advance(result: Result, kept: bool) -> None:
             nonlocal last
             del todo[result.student]
-            if kept:  # what took this run no time says nothing about the time that it still takes
-                progress.update(bar.id, total=bar.total - 1)
-            else:
+            if not kept:
                 last = bar.elapsed
-                progress.update(bar.id, advance=1)
-            earlier = f" ({len(students) - bar.total:g} graded before)" if bar.total < len(students) else ""
+            # What took this run no time says nothing about the time that it still takes.
+            total = bar.total - kept
+            earlier = f" ({len(students) - total:g} graded before)" if total < len(students) else ""
             # They are begun in order: the first one without a result is the one that is waited for.
             now = f": {escape(shown_name(next(iter(todo))))}" if todo else ""
-            progress.update(bar.id, description=f"grading {assignment}{earlier}{now}")
+            what = f"grading {assignment}{earlier}{now}"
+            # At once: the bar is drawn by a thread of its own.
+            progress.update(bar.id, total=total, advance=not kept, description=what)
 
         return grade_assignment(course, assignment, options=options, on_result=advance)
 
