@@ -14,7 +14,7 @@ from coursekit.errors import InputError
 from coursekit.grading.cluster import ClusterExecutor
 from coursekit.grading.pipeline import Options, grade_assignment
 
-from .test_resume import MAIN, SLOW_ANSWER, journal, wait_for
+from .test_resume import MAIN, SLOW_ANSWER, is_alive, journal, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -65,7 +65,7 @@ def test_a_worker_that_is_killed_in_the_middle_costs_no_grade(classroom, cluster
     results = classroom.grade(on_result=lambda _, stands: kept.append(stands))
     assert kept == [True] * len(students)
     assert {(result.status, result.score) for result in results.values()} == {("graded", 6)}
-    wait_for(lambda: not any(orphan.is_running() and orphan.status() != "zombie" for orphan in orphans))
+    wait_for(lambda: not any(map(is_alive, orphans)))
 
 
 def test_what_a_worker_is_sent_names_no_file_of_the_course(classroom, cluster):

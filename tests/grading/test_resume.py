@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import psutil
@@ -58,6 +58,14 @@ def wait_for(condition, seconds=60):
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"
         time.sleep(0.05)
+
+
+def is_alive(process):
+    """Whether a process (or the one with this id) runs: it may end between two looks at it."""
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(process) if isinstance(process, int) else process
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 KILLED_BEFORE_THE_PAGE = """
@@ -152,7 +160,7 @@ def test_a_killed_run_is_resumed_where_it_stopped(classroom, blow):
     if blow == signal.SIGINT:
         assert run.returncode == 130, said.decode()
         assert re.search(r"stopped; 3 of 8 graded; run the same command to go on\n$", said.decode())
-    wait_for(lambda: not any(child.is_running() and child.status() != "zombie" for child in children))
+    wait_for(lambda: not any(map(is_alive, children)))
     seen = []
     results = classroom.grade(on_result=lambda result, kept: seen.append((result.student, kept)))
     assert {result.score for result in results.values()} == {6}

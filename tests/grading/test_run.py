@@ -9,10 +9,11 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from itertools import pairwise
 from multiprocessing import get_context
 
-import psutil
 import pytest
 
 from coursekit.grading.run import Job, KernelStartError, Limits, run_notebook
+
+from .test_resume import is_alive, wait_for
 
 QUICK = Limits(cell_seconds=2, notebook_seconds=30, drain_seconds=2)
 
@@ -108,10 +109,7 @@ def test_processes_that_a_cell_leaves_behind_are_killed(run):
     start = f"import subprocess, sys\np = subprocess.Popen({command})\np.pid"
     _, cells = run(start)
     pid = int(cells[0]["outputs"][0]["data"]["text/plain"])
-    gone = time.monotonic() + 30
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" and time.monotonic() < gone:
-        time.sleep(0.05)
-    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie"
+    wait_for(lambda: not is_alive(pid))
 
 
 def test_a_kernel_that_does_not_exist_is_the_graders_fault(code_notebook):
