@@ -242,8 +242,37 @@ def _show(value: Any) -> str:
         return f"{name} of shape {tuple(value.shape)}" if value.ndim else f"{value.item()!r}"
     if isinstance(value, float):
         return _number(value)
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:60]}... ({type(value).__name__}, {len(text)} characters)"
+    text = _beginning(value, 81)
+    if len(text) <= 80:
+        return text
+    size = f", {len(value)} {_PARTS[type(value)]}{'s'[len(value) == 1 :]}" if type(value) in _PARTS else ""
+    return f"{text[:60]}... ({type(value).__name__}{size})"
+
+
+_PARTS = {str: "character", bytes: "byte", list: "item", tuple: "item", dict: "item"}
+
+
+def _beginning(value: Any, room: int) -> str:
+    """Return the text of a value: all of it if it has fewer characters than `room`, else as many or more.
+
+    The whole text of the largest answer that there may be takes seconds.
+    """
+    kind = type(value)
+    if kind not in _PARTS or not value:
+        return repr(value)
+    if kind in (str, bytes):
+        return repr(value[:room])
+    start, end = {list: "[]", tuple: "()", dict: "{}"}[kind]
+    text = start
+    for part in value.items() if kind is dict else value:
+        text += ", " if len(text) > 1 else ""
+        if kind is dict:
+            key, part = part
+            text += f"{_beginning(key, max(1, room - len(text)))}: "
+        text += _beginning(part, max(1, room - len(text)))
+        if len(text) >= room:
+            break
+    return f"{text}{',' if kind is tuple and len(value) == 1 else ''}{end}"
 
 
 def _reason(error: Exception) -> str:

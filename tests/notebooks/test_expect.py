@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from fractions import Fraction
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coursekit.notebooks import WrongAnswer, expect_close, expect_equal, points_for
+from coursekit.notebooks.expect import _show
 
 EQUAL = [
     (1, 1.0),
@@ -197,3 +199,38 @@ def test_partial_credit_adds_the_parts_that_pass_and_says_why_others_do_not(caps
         "missed 2 points: IndexError: list index out of range",
         "missed 1 point: not written yet",
     ]
+
+
+ATOMS = st.none() | st.booleans() | st.integers() | st.binary() | st.text("abc\n\\é", max_size=90)
+VALUES = st.recursive(
+    ATOMS,
+    lambda inner: (
+        st.lists(inner) | st.lists(inner).map(tuple) | st.dictionaries(st.text("abc", max_size=9), inner)
+    ),
+)
+
+
+@given(VALUES)
+def test_a_value_is_shown_as_it_is_written_or_as_that_begins(value):
+    written = repr(value)
+    shown = _show(value)
+    assert shown == written if len(written) <= 80 else shown.startswith(f"{written[:60]}... (")
+
+
+class Counted:
+    """Counts how often it is written."""
+
+    times = 0
+
+    def __repr__(self):
+        Counted.times += 1
+        return "0"
+
+
+@pytest.mark.parametrize(
+    "many", [lambda zero: [zero] * 10**6, lambda zero: dict.fromkeys(range(10**6), zero)]
+)
+def test_of_a_large_answer_only_the_beginning_is_written(many):
+    Counted.times = 0
+    assert re.search(r"^.{60}\.\.\. \((list|dict), 1000000 items\)$", _show(many(Counted())))
+    assert Counted.times < 100
