@@ -10,9 +10,10 @@ from torch import Tensor
 
 from coursekit.errors import InputError
 
-from .optimizers_naive import State, adam_direction_naive
+from .optimizers_naive import State, adam_direction_naive, of_one_shape
 
 
+@of_one_shape
 def lamb_naive(
     theta: Tensor,
     g: Tensor,

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from .lamb import check_betas, check_not_negative
-from .optimizers_naive import State
+from .optimizers_naive import State, of_one_shape
 
 
+@of_one_shape
 def lion_naive(
     theta: Tensor,
     g: Tensor,

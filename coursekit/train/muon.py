@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .optimizers_naive import State
+from .optimizers_naive import State, of_one_shape
 
 
+@of_one_shape
 def muon_naive(
     theta: Float[Tensor, "m n"],
     g: Float[Tensor, "m n"],

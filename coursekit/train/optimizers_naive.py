@@ -8,12 +8,34 @@ their own.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
+
+from coursekit.errors import InputError
 
 State = dict[str, Tensor | int]
 
 
+def of_one_shape(rule: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return the update rule with an InputError where θ and g have two shapes.
+
+    Each would be stretched to fit the other without a word, and θ would come out in a shape it never had.
+    """
+
+    @functools.wraps(rule)
+    def checked(theta: Tensor, g: Tensor, **settings: object) -> Tensor:
+        if g.shape != theta.shape:
+            expected, got = f"shape {tuple(theta.shape)}, the parameter's", tuple(g.shape)
+            raise InputError("a gradient of another shape", expected=expected, got=got)
+        return rule(theta, g, **settings)
+
+    return checked
+
+
+@of_one_shape
 def sgd_naive(
     theta: Tensor,
     g: Tensor,
@@ -47,6 +69,7 @@ def sgd_naive(
     return theta - lr * (g + momentum * b if nesterov else b)
 
 
+@of_one_shape
 def adagrad_naive(
     theta: Tensor, g: Tensor, *, state: State, lr: float, eps: float = 1e-10, weight_decay: float = 0.0
 ) -> Tensor:
@@ -72,6 +95,7 @@ def adagrad_naive(
     return theta - lr * g / (G.sqrt() + eps)
 
 
+@of_one_shape
 def adadelta_naive(
     theta: Tensor,
     g: Tensor,
@@ -105,6 +129,7 @@ def adadelta_naive(
     return theta - lr * delta
 
 
+@of_one_shape
 def rmsprop_naive(
     theta: Tensor,
     g: Tensor,
@@ -135,6 +160,7 @@ def rmsprop_naive(
     return theta - lr * g / (v.sqrt() + eps)
 
 
+@of_one_shape
 def adam_naive(
     theta: Tensor,
     g: Tensor,
@@ -166,6 +192,7 @@ def adam_naive(
     return theta - lr * adam_direction_naive(g, state, betas, eps)
 
 
+@of_one_shape
 def adamw_naive(
     theta: Tensor,
     g: Tensor,

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from coursekit.errors import InputError
 from coursekit.train import (
     LAMB,
     Lion,
@@ -240,3 +241,18 @@ def test_muon_to_read_is_torchs_within_bfloat16(shape):
     actual = run_naive(muon_naive, shape, steps=3, **MUON_OPTIONS)
     # bfloat16 keeps 8 bits, torch joins product and sum into one rounding: the updates agree to some percent.
     assert (actual - expected).norm() < 0.05 * (expected - start(shape)).norm()
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        *(sgd_naive, adagrad_naive, adadelta_naive, rmsprop_naive, adam_naive, adamw_naive),
+        *(lamb_naive, lion_naive, muon_naive),
+    ],
+)
+@pytest.mark.parametrize("shape", [(3, 1), (1,), (1, 3, 3), (3,)], ids=str)
+def test_a_gradient_that_would_be_stretched_to_fit_is_an_error(rule, shape):
+    state = {}
+    with pytest.raises(InputError, match=r"another shape: expected shape \(3, 3\), the parameter's, got"):
+        rule(torch.ones(3, 3), torch.ones(shape), state=state, lr=0.1)
+    assert not state, "nothing is kept of it"
