@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from coursekit.errors import CoursekitError
 
 # What a rank raises when another one is gone: a consequence, however early it was noticed.
-_LOST_PEER = re.compile(
+LOST_PEER = re.compile(
     r"connection (was )?(closed|reset|refused|aborted)|broken pipe|socket closed|failed to (recv|send)|"
     r"remote process exited|NCCL communicator was aborted",
     re.IGNORECASE,
@@ -41,7 +41,7 @@ class RankFailure:
     @property
     def lost_peer(self) -> bool:
         """Whether the rank only noticed that another one was gone."""
-        return bool(_LOST_PEER.search(self.reason))
+        return bool(LOST_PEER.search(self.reason))
 
 
 class RankError(CoursekitError):

@@ -14,10 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ._failures import RankFailure, died, format_stack
+from ._failures import LOST_PEER, RankFailure, died, format_stack
 from ._template import Template
 
 GRACE_SECONDS = 0.3  # after a failure, for the other ranks to say what they saw
+CAUSE_SECONDS = 10.0  # after a rank that lost another one, for that one's end to be told on a busy machine
 START_SECONDS = 120.0  # for a fresh template to import torch
 ANSWER_SECONDS = 2.0  # for the ranks to say where they stand
 KILL_SECONDS = 5.0  # for killed processes to be gone
@@ -69,6 +70,11 @@ class Rank:
         """Whether it raised, was killed, or ended without a result."""
         silent = self.exit_code == 0 and not self.open_streams and not self.result
         return bool(self.exit_code) or self.result.startswith(b"no") or silent
+
+    @property
+    def lost_peer(self) -> bool:
+        """Whether it says, as far as it has said it, that another one is gone."""
+        return self.result.startswith(b"no") and bool(LOST_PEER.search(self.result.decode(errors="replace")))
 
     @property
     def told_where(self) -> bool:
@@ -134,22 +140,30 @@ class Job:
     def wait(self, timeout_seconds: float | None) -> bool:
         """Relay output until every rank has ended; return False if the time was up.
 
-        The time runs from the moment that the ranks are forked. When one fails, the others have
-        `GRACE_SECONDS` to fail too.
+        The time runs from the moment that the ranks are forked, until one fails; then the others have a
+        moment to fail too.
         """
         limit = None if timeout_seconds is None else time.monotonic() + START_SECONDS + timeout_seconds
-        forked = failed = False
+        forked, grace = False, None
         while self.running:
             if not forked and self.pids:  # until then a fresh template was importing torch
                 forked = True
                 limit = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-            if not failed and any(rank.failed for rank in self.ranks):
-                failed, limit = True, time.monotonic() + GRACE_SECONDS
+            if (granted := self._grace_seconds()) != grace:
+                grace, limit = granted, time.monotonic() + granted
             left = None if limit is None else limit - time.monotonic()
             if left is not None and left <= 0:
-                return failed
+                return grace is not None
             self._pump(left)
         return True
+
+    def _grace_seconds(self) -> float | None:
+        """Return how long the other ranks have to fail after the first that did; None while none has."""
+        failed = [rank for rank in self.ranks if rank.failed]
+        if not failed:
+            return None
+        explained = not all(rank.lost_peer for rank in failed) or any(r.exit_code == 0 for r in self.ranks)
+        return GRACE_SECONDS if explained else CAUSE_SECONDS
 
     def ask_where(self) -> None:
         """Have each running rank write its stack, and read it."""

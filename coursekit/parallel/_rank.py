@@ -52,6 +52,7 @@ def run_rank(rank: int, payload: int, output: int, result: int, stack: int) -> i
     """
     _take_streams(output)
     faulthandler.register(signal.SIGUSR1, file=stack, all_threads=True)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})  # the template blocked it
     faulthandler.enable(file=stack)
     outcome = _outcome(rank, payload)
     for stream in (sys.stdout, sys.stderr):

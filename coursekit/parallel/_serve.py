@@ -75,6 +75,8 @@ class _Server:
             os.set_blocking(descriptor, False)
         self.selector.register(self.wake_read, selectors.EVENT_READ)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # The question where a rank stands waits until the rank can answer: unanswered it would kill.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self.wake_write, warn_on_full_buffer=False)
 

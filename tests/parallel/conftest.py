@@ -59,6 +59,11 @@ def is_running(pid):
     return False
 
 
+def is_waiting(pid):
+    """Whether a process waits for something, such as other ranks, and does nothing."""
+    return psutil.Process(pid).status() == psutil.STATUS_SLEEPING
+
+
 def wait_until(condition, seconds):
     """Return whether `condition()` came true in time."""
     limit = time.monotonic() + seconds

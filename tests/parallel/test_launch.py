@@ -6,6 +6,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ from torch.autograd.function import once_differentiable
 
 from coursekit.errors import InputError
 from coursekit.parallel import RankError, RankTimeoutError, launch
+from coursekit.parallel._template import current_template
 
 
 def rank_and_sum(*values, scale=1):
@@ -48,13 +50,11 @@ def test_a_second_start_forks_the_process_that_has_torch_imported():
 
 
 def test_the_time_limit_begins_when_the_ranks_do():
-    # In a process of its own, whose template has yet to import torch.
-    code = (
-        "from coursekit.parallel import launch\n"
-        "print(launch(lambda: __import__('torch').ones(2).sum().item(), 2, timeout_seconds=1.5))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, "[2.0, 2.0]\n"), done.stderr
+    launch(dist.get_rank, 2)
+    template = current_template().process.pid
+    os.kill(template, signal.SIGSTOP)  # it may as well be importing torch
+    threading.Timer(4, os.kill, [template, signal.SIGCONT]).start()
+    assert launch(dist.get_rank, 2, timeout_seconds=3) == [0, 1]
 
 
 def test_closures_and_arguments_of_many_megabytes_are_carried():
@@ -176,15 +176,20 @@ def fail_on(ranks):
     dist.barrier()
 
 
-def fail_in_order(order, folder):
-    """Raise on the first rank, and on the second when it has seen the first one at it."""
-    first_is_at_it = os.path.join(folder, "first")
+class First(Exception):
+    """Leaves a mark when its message is made, which is after its time was noted."""
+
+    def __str__(self):
+        open(self.args[0], "w").close()
+        return "first"
+
+
+def fail_in_order(order, mark):
+    """Raise on the first rank, and on the second when the first one has."""
     if dist.get_rank() == order[0]:
-        open(first_is_at_it, "w").close()
-        raise KeyError("first")
-    while not os.path.exists(first_is_at_it):
+        raise First(mark)
+    while not os.path.exists(mark):
         time.sleep(0.001)
-    time.sleep(0.2)
     raise KeyError("second")
 
 
@@ -207,7 +212,7 @@ def test_the_rank_that_raised_is_named_with_its_traceback_and_the_others_shortly
 @pytest.mark.parametrize("order", [[0, 1], [1, 0]])
 def test_of_two_ranks_that_raise_the_earlier_is_first(order, tmp_path):
     with pytest.raises(RankError) as caught:
-        launch(fail_in_order, 2, order, str(tmp_path))
+        launch(fail_in_order, 2, order, str(tmp_path / "mark"))
     assert [failure.rank for failure in caught.value.failures] == order
 
 
@@ -241,6 +246,21 @@ def test_a_rank_that_ends_in_another_way_is_named_with_it(how, text):
         launch(end_by, 2, how, timeout_seconds=30)
     assert caught.value.rank == 1
     assert not isinstance(caught.value, RankTimeoutError)
+
+
+def end_while_nobody_looks():
+    """End one rank while the template, which is to tell of it, has no processor."""
+    if dist.get_rank() == 1:
+        later = f"import os, time; time.sleep(1); os.kill({os.getppid()}, {signal.SIGCONT})"
+        subprocess.Popen([sys.executable, "-c", later], start_new_session=True)
+        os.kill(os.getppid(), signal.SIGSTOP)
+        os._exit(7)
+    dist.barrier()
+
+
+def test_a_rank_that_was_lost_is_named_first_however_late_its_end_is_told():
+    with pytest.raises(RankError, match="rank 1 of 2 failed first: ended with exit code 7"):
+        launch(end_while_nobody_looks, 2)
 
 
 def crash():
@@ -292,11 +312,11 @@ def hang(how):
 
 def test_a_timeout_says_where_each_rank_stood():
     with pytest.raises(RankTimeoutError) as caught:
-        launch(hang, 3, lambda: time.sleep(100), timeout_seconds=1)
+        launch(hang, 3, lambda: time.sleep(100), timeout_seconds=3)
     error, text = caught.value, str(caught.value)
     assert isinstance(error, TimeoutError)
     assert error.rank == 0
-    assert text.startswith("2 of 3 ranks had not ended after 1 s\nrank 0 stood here:\n")
+    assert text.startswith("2 of 3 ranks had not ended after 3 s\nrank 0 stood here:\n")
     assert "dist.recv(torch.zeros(1), 1)\n    waiting in recv (distributed_c10d.py" in text
     assert "time.sleep(100)" in text
     assert text.endswith("rank 2 had ended")
@@ -307,6 +327,12 @@ def test_a_timeout_says_where_each_rank_stood():
 def test_a_timeout_reaches_a_rank_that_does_not_run_python():
     with pytest.raises(RankTimeoutError, match="rank 1 stood here"):
         launch(hang, 2, lambda: os.kill(os.getpid(), signal.SIGSTOP), timeout_seconds=0.5)
+
+
+def test_a_timeout_in_the_first_moment_of_a_rank_is_a_timeout_as_well():
+    for _ in range(6):
+        with pytest.raises(RankTimeoutError, match="rank 1 stood here"):
+            launch(hang, 2, lambda: time.sleep(100), timeout_seconds=1e-6)
 
 
 def test_errors_survive_pickling():
@@ -378,8 +404,6 @@ def test_processes_that_a_rank_started_end_with_it(processes):
 
 
 def test_a_killed_template_is_an_error_and_the_next_launch_starts_another():
-    from coursekit.parallel._template import current_template
-
     launch(dist.get_rank, 2)
     pid = current_template().process.pid
     with pytest.raises(RankError):

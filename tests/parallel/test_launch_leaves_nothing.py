@@ -5,11 +5,15 @@ import signal
 
 import pytest
 
+from .conftest import is_waiting, wait_until
+
 HANG = """
     import os, signal, subprocess, sys, time
     import torch, torch.distributed as dist
     from coursekit.parallel import launch
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # tests run under nohup hand down that it is ignored
+    # Tests run under nohup, or behind a shell, hand down that these are ignored.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def work(folder):
         child = subprocess.Popen(["sleep", "1000"])  # a rank's own helper must end as well
@@ -78,8 +82,10 @@ def test_a_dead_parent_leaves_no_process(processes, number):
 def test_an_interrupt_leaves_no_process_and_says_where_the_ranks_stood(processes):
     with processes.start(HANG, processes.pid_folder) as process:
         pids = processes.pids(5)
+        # Rank 0 in its barrier, not on its way there.
+        assert wait_until(lambda: all(map(is_waiting, pids)), 60)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=60)
     assert "rank 0 was interrupted here:" in out
     assert "dist.barrier()" in out
     assert "time.sleep(1000)" in out
