@@ -6,7 +6,6 @@ nbgrader's own zip_collect unpacks first: a hostile archive is then on the disk 
 
 from __future__ import annotations
 
-import json
 import re
 import stat
 import zipfile
@@ -20,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from coursekit.errors import InputError
 from coursekit.grading.course import Course
 from coursekit.grading.handed_in import forget, is_stamped, stamp
-from coursekit.grading.intake import MAX_BYTES, RejectedError, parse_answers
+from coursekit.grading.intake import MAX_BYTES, RejectedError, parse_answers, slug_in
 from coursekit.grading.lms_names import LmsName, canvas_name, moodle_name, read_names, write_names
 from coursekit.grading.people import Match, by_folder, by_lms, folded, same_id
 from coursekit.grading.rebuild import grade_id_of, is_solution, rebuild
@@ -137,21 +136,12 @@ def _sort_out(
     if not valid_id(candidate.student):
         return Entry(info.filename, candidate.student, "refused", "this student's name cannot be a folder's")
     try:
-        slug = _slug(_read(archive, info))
+        slug = slug_in(_read(archive, info))
     except _UNREADABLE as error:
         return Entry(info.filename, candidate.student, "refused", f"cannot be read: {error}")
-    if slug not in ("", assignment):
+    if slug and slug != assignment:  # what is no notebook is for grading to reject
         return Entry(info.filename, candidate.student, "refused", f"this is the notebook of {slug}")
     return candidate
-
-
-def _slug(data: bytes) -> str:
-    """Return the exercise that a notebook says it is, or ""; what is no notebook is for grading to reject."""
-    try:
-        slug = json.loads(data)["metadata"]["coursekit"]["slug"]
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return ""
-    return slug if isinstance(slug, str) else ""
 
 
 def _refusal(info: zipfile.ZipInfo, name: str) -> str:

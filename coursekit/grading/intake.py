@@ -124,6 +124,14 @@ def parse_answers(data: bytes) -> Answers:
     return Answers(by_id, tuple(order), frozenset(graded), slug_of(notebook))
 
 
+def slug_in(data: bytes) -> str | None:
+    """Return the exercise that a notebook's bytes say it belongs to; None also where they are no notebook."""
+    try:
+        return slug_of(_load(data))
+    except RejectedError:
+        return None
+
+
 def slug_of(notebook: dict[str, Any]) -> str | None:
     """Return the exercise that a notebook says it belongs to, or None."""
     metadata = notebook.get("metadata")

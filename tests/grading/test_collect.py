@@ -2,6 +2,7 @@
 
 import json
 import stat
+import tracemalloc
 import zipfile
 
 import pytest
@@ -10,6 +11,7 @@ from nbgrader.api import Gradebook
 from coursekit.errors import InputError
 from coursekit.grading import collect as module
 from coursekit.grading.collect import Entry, collect, without_submission
+from coursekit.grading.intake import MAX_BRACKETS
 from coursekit.grading.people import folded
 from coursekit.grading.roster import Student, import_roster
 from coursekit.grading.show import print_entries
@@ -363,6 +365,18 @@ def test_a_bomb_is_refused_by_its_size_and_by_what_it_unpacks_to(classroom, coll
     lying = collected(("eve/toy_adding.ipynb", bytes(4 * 2**20)))["eve/toy_adding.ipynb"]
     assert lying[1:] == ("refused", "cannot be read: larger than 1 MiB")
     assert not classroom.course.submitted("eve", "toy_adding").exists()
+
+
+def test_a_notebook_that_takes_thirty_times_its_size_is_not_unfolded_to_ask_whose_it_is(classroom, collected):
+    brackets = b'{"cells":[' + b"[]," * MAX_BRACKETS + b"0]}"
+    tracemalloc.start()
+    try:
+        got = collected(("mallory/toy_adding.ipynb", brackets))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert got["mallory/toy_adding.ipynb"] == ("mallory", "collected", "")
+    assert peak < 10 * len(brackets)
 
 
 def test_system_clutter_is_passed_over_in_silence(collected):
