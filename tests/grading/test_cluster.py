@@ -33,10 +33,15 @@ def cluster(tmp_path):
     started = [
         dask("scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(file), folder=folder)
     ]
-    wait_for(file.exists)
+    wait_for(lambda: file.exists() and file.read_text().endswith("}"))
+    address = json.loads(file.read_text())["address"]
     options = ["--scheduler-file", str(file), "--nthreads", "1", "--no-nanny", "--host", "127.0.0.1"]
     started += [dask("worker", *options, folder=folder) for _ in range(2)]
-    yield json.loads(file.read_text())["address"], started[1:]
+    from distributed import Client  # not while tests are collected
+
+    with Client(address, set_as_default=False) as client:
+        client.wait_for_workers(2, timeout=60)  # whoever comes late gets nothing to run
+    yield address, started[1:]
     for process in started:
         process.kill()
         process.wait()

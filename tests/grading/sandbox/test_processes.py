@@ -13,6 +13,7 @@ import pytest
 from coursekit.grading.sandbox.keeper import descendants
 from coursekit.grading.sandbox.policy import Policy
 
+from ..test_resume import wait_for
 from .conftest import run_inside
 
 SELF = ("processes", "files", "account")
@@ -31,7 +32,7 @@ os.wait()
 
 @pytest.fixture
 def victim():
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as process:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as process:
         yield process
         process.kill()
 
@@ -67,6 +68,7 @@ def test_a_daemon_ends_with_its_kernel(attempt, code_notebook, layers):
 def test_under_a_stock_kernel_the_daemon_stays(code_notebook):
     mark = f"daemon {os.getpid()} {time.monotonic_ns()}"
     states, _ = run_inside(code_notebook, DAEMON.format(mark=mark), policy=None)
+    wait_for(lambda: marked(mark))  # its last fork may not have become another program yet
     left = marked(mark)
     for process in left:
         process.kill()
