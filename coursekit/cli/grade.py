@@ -32,10 +32,11 @@ def grade(
     from coursekit.grading.changes import entries, find_changes
     from coursekit.grading.course import Course
     from coursekit.grading.pipeline import Options
+    from coursekit.grading.progress import grade_with_progress
     from coursekit.grading.report import write_report
     from coursekit.grading.run import Limits
     from coursekit.grading.sandbox.probe import probe
-    from coursekit.grading.show import grade_with_progress, print_changes, print_table
+    from coursekit.grading.show import print_changes, print_table
 
     folder = Course.open(course)
     limits = Limits(cell_seconds=cell_seconds, notebook_seconds=10 * cell_seconds)

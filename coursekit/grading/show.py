@@ -1,18 +1,15 @@
-"""What a person sees of grading: progress while it runs, a table at its end."""
+"""What a person sees of grading once it is done: tables, and lines below them."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from coursekit.grading.course import Course
 from coursekit.grading.create import LATE_RULE
 from coursekit.grading.intake import shown_name
 from coursekit.grading.people import label
-from coursekit.grading.pipeline import Options, grade_assignment
 from coursekit.grading.report import Result
 
 if TYPE_CHECKING:
@@ -27,65 +24,6 @@ if TYPE_CHECKING:
     from coursekit.grading.roster import Student
     from coursekit.grading.sample import Outcome
     from coursekit.grading.status import AssignmentStatus
-
-
-def grade_with_progress(course: Course, assignment: str, *, options: Options) -> list[Result]:
-    """Grade an assignment under a progress bar on stderr and return the results."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.progress import (
-        MofNCompleteColumn,
-        Progress,
-        ProgressColumn,
-        Task,
-        TextColumn,
-        TimeElapsedColumn,
-    )
-    from rich.text import Text
-
-    last = 0.0  # when the last result came, in seconds since the start
-
-    class TimeLeft(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            left = _time_left(task.elapsed, done=task.completed, remaining=task.remaining, last=last)
-            return Text(f"left about {left}")
-
-    course.require(assignment)  # before the bar is drawn: an error is then the only thing on the screen
-    students = list(dict.fromkeys(options.students)) or course.students(assignment)
-    columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn(), TimeLeft())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        progress.add_task(f"grading {assignment}", total=len(students))
-        (bar,), todo = progress.tasks, dict.fromkeys(students)
-
-        def advance(result: Result, kept: bool) -> None:
-            nonlocal last
-            del todo[result.student]
-            if not kept:
-                last = bar.elapsed
-            # What took this run no time says nothing about the time that it still takes.
-            total = bar.total - kept
-            earlier = f" ({len(students) - total:g} graded before)" if total < len(students) else ""
-            # They are begun in order: the first one without a result is the one that is waited for.
-            now = f": {escape(shown_name(next(iter(todo))))}" if todo else ""
-            what = f"grading {assignment}{earlier}{now}"
-            # At once: the bar is drawn by a thread of its own.
-            progress.update(bar.id, total=total, advance=not kept, description=what)
-
-        return grade_assignment(course, assignment, options=options, on_result=advance)
-
-
-def _time_left(elapsed: float, *, done: float, remaining: float, last: float) -> str:
-    """Return H:MM:SS by the pace of the whole run, but no less than since the last result.
-
-    The pace of the last half minute is that of one endless loop; the last submission may be one.
-
-    >>> _time_left(30, done=10, remaining=290, last=29), _time_left(90, done=299, remaining=1, last=30)
-    ('0:14:30', '0:01:00')
-    """
-    if not done:
-        return "-:--:--"
-    seconds = max(elapsed / done * remaining, elapsed - last) if remaining else 0.0
-    return str(timedelta(seconds=round(seconds)))
 
 
 def print_table(assignment: str, results: Sequence[Result], *, waiting: int) -> None:

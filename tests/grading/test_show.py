@@ -53,3 +53,22 @@ def test_the_time_left_of_a_resumed_run_is_that_of_what_this_run_has_to_grade(cl
     assert of == "3", first
     # One of three took this long, with the start; two are left.
     assert abs(int(left[-2:]) - 2 * int(seconds)) <= 2, first
+
+
+def test_into_a_file_goes_a_line_now_and_then(classroom):
+    classroom.hand_in("s0")
+    classroom.grade()
+    for number in range(1, 4):
+        classroom.hand_in(f"s{number}", add=SLOW_ANSWER)
+    # Each answer takes half a second: there is time for a line, on any machine.
+    often = f"from coursekit.grading import progress; progress.LINE_SECONDS = 0.1\n{MAIN}"
+    command = [sys.executable, "-c", often, "grade", "toy_adding", "--course", classroom.course.root]
+    command += ["--workers", "1", "--allow-unsandboxed"]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    lines = [line for line in run.stderr.splitlines() if not line.startswith("note: ")]
+    line = r"grading toy_adding.* (\d)/\d left about (?:\d:\d\d:\d\d|-:--:--)"
+    found = [re.fullmatch(line, each) for each in lines]
+    assert all(found), lines
+    done = [int(match[1]) for match in found]
+    assert done == sorted(done), lines
+    assert set(done) & {1, 2}, "no line came between the first result and the last"
