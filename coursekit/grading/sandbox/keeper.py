@@ -15,17 +15,18 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Collection, Iterable
-from typing import NamedTuple, NoReturn
+from collections.abc import Iterable
+from typing import NoReturn
 
+from coursekit.grading.sandbox.memory import MemoryWatch
 from coursekit.grading.sandbox.policy import Policy
 from coursekit.grading.sandbox.share import share_with_the_crowd
+from coursekit.grading.sandbox.usage import usage_of
 
 WATCH_SECONDS = 0.1
 # The system stops all locking for as long as a piece of its list is read.
 LOCKS_SECONDS = 1.0
 SHARE_SECONDS = 0.5
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 # What an empty file counts as: a disk has room for so many names, too.
 _ENTRY_BYTES = 8192
 
@@ -49,6 +50,7 @@ class Keeper:
         self.alone = "processes" in policy.layers
         self.status: int | None = None
         self._lines = b""
+        self._memory = MemoryWatch(policy.memory_bytes)
         self._look_at_locks = self._look_at_shares = 0.0
 
     def serve(self) -> NoReturn:
@@ -110,7 +112,7 @@ class Keeper:
     def _excess(self) -> str | None:
         """Return what there is too much of."""
         pids = self._processes()
-        found = {pid: usage for pid in pids if (usage := _usage(pid)) is not None}
+        found = {pid: usage for pid in pids if (usage := usage_of(pid)) is not None}
         numbers = found.values()
         if sum(usage.tasks for usage in numbers) > self.policy.tasks:
             return "tasks"
@@ -122,7 +124,7 @@ class Keeper:
         if time.monotonic() >= self._look_at_shares:
             self._look_at_shares = time.monotonic() + SHARE_SECONDS
             share_with_the_crowd(self.kernel, sessions)
-        if self._is_memory_exceeded(numbers):
+        if self._memory.is_exceeded(found):
             return "memory"
         if self.box is not None and _size(self.box) > self.policy.box_bytes:
             return "disk"
@@ -131,16 +133,6 @@ class Keeper:
             if _has_more_locks(pids, self.policy.locks):
                 return "locks"
         return "sockets" if self._count_sockets() > self.policy.sockets else None
-
-    def _is_memory_exceeded(self, numbers: Collection[Usage]) -> bool:
-        most, pids, unseen = self.policy.memory_bytes, self._processes(), 0
-        # Page tables take a 512th of what is mapped, at most; of what is swapped out nothing is resident.
-        if sum(usage.mapped for usage in numbers) > 4 * most:
-            unseen = sum(map(_unseen_bytes, pids))
-        if sum(usage.resident for usage in numbers) + unseen <= most:
-            return False
-        # Pages that forked processes share were counted once for each; now exactly, which takes longer.
-        return sum(map(_proportional_bytes, pids)) + unseen > most
 
     def _count_sockets(self) -> int:
         """Return how many sockets there are, open or as names; those of others are not told apart."""
@@ -193,45 +185,6 @@ def descendants(pid: int) -> list[int]:
                 with open(f"/proc/{parent}/task/{task}/children") as file:
                     found += map(int, file.read().split())
     return found[1:]
-
-
-class Usage(NamedTuple):
-    """What a process has: bytes in memory, bytes mapped, processes and threads; and its session."""
-
-    resident: int
-    mapped: int
-    tasks: int
-    session: int
-
-
-def _usage(pid: int) -> Usage | None:
-    """Return what a process has, or None if it is gone."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-        return Usage(int(fields[21]) * _PAGE, int(fields[20]), int(fields[17]), int(fields[3]))
-    except (OSError, IndexError):
-        return None
-
-
-def _unseen_bytes(pid: int) -> int:
-    """Return what a process has that is not counted as resident: its page tables, and what is swapped out."""
-    try:
-        with open(f"/proc/{pid}/status") as file:
-            lines = [line.split() for line in file if line.startswith(("VmPTE:", "VmSwap:"))]
-        return sum(int(line[1]) * 1024 for line in lines)
-    except (OSError, IndexError, ValueError):
-        return 0
-
-
-def _proportional_bytes(pid: int) -> int:
-    """Return a process's memory with shared pages divided among those that share them."""
-    try:
-        with open(f"/proc/{pid}/smaps_rollup") as file:
-            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("Pss:"))
-    except (OSError, StopIteration):
-        usage = _usage(pid)  # it forbids being looked at: then all of it is its own
-        return usage.resident if usage else 0
 
 
 def _has_more_locks(pids: Iterable[int], most: int) -> bool:

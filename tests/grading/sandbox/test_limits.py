@@ -42,6 +42,26 @@ def test_a_fork_bomb_is_stopped(attempt):
         assert said[-1].startswith("stopped: it used more than 60 processes and threads; ")
 
 
+# Who forks holds the list of its mappings meanwhile: with many that wait for a processor, for a minute.
+HEAVY_BOMB = """
+import os
+block = b"x" * (100 * 2**20)
+while True:
+    try: os.fork()
+    except OSError: pass
+"""
+
+
+def test_a_fork_bomb_does_not_keep_its_memory_from_being_watched(attempt):
+    for layers in (attempt.granted, frozenset({"limits"})):
+        states, [said] = attempt.run(HEAVY_BOMB, layers, memory_bytes=450 * MIB)
+        assert states == ("died",)
+        # Whichever is seen first; the number of tasks that the system allows comes long after.
+        assert said[-1].startswith(
+            ("stopped: it used more than 450 MiB of memory; ", "stopped: it used more than 128 processes; ")
+        )
+
+
 def test_threads_are_counted(attempt):
     # Stopped, or refused by the system: whichever sees it first.
     attempt.fails_with("limits", code=THREADS + "import time; time.sleep(5)", tasks=100)
