@@ -76,11 +76,18 @@ points_for(
     [
         (
             1,
-            lambda: expect_equal(
-                layer_bytes(1, 3, 8, 4, 2, 10, "fused", "all"),
-                2 * (8 + 8 + 8 + 4 + 4 + 8 + 8 + 8 + 40) + 16,
-                hint="in numbers: x 8, y 8, q 8, k 4, v 4, attention's output 8, x 8, y 8, 40 inside SwiGLU; "
-                "and 4 heads with a number of 4 bytes",
+            lambda: (
+                expect_equal(
+                    layer_bytes(1, 3, 8, 4, 2, 10, "fused", "all"),
+                    2 * (8 + 8 + 8 + 4 + 4 + 8 + 8 + 8 + 40) + 16,
+                    hint="in numbers: x 8, y 8, q 8, k 4, v 4, attention's output 8, x 8, y 8, 40 inside "
+                    "SwiGLU; and 4 heads with a number of 4 bytes",
+                ),
+                expect_equal(
+                    layer_bytes(6, 3, 8, 4, 4, 10, "fused", "all"),
+                    6 * (2 * 104 + 16),
+                    hint="6 tokens, and 4 key and value heads: k and v have 8 numbers each",
+                ),
             ),
         ),
         (
@@ -93,10 +100,13 @@ points_for(
         ),
         (
             0.5,
-            lambda: expect_equal(
-                layer_bytes(5, 3, 8, 4, 2, 10, "fused", "input"),
-                80,
-                hint="only the layer's input",
+            lambda: (
+                expect_equal(
+                    layer_bytes(5, 3, 8, 4, 2, 10, "fused", "input"), 80, hint="only the layer's input"
+                ),
+                expect_equal(
+                    layer_bytes(5, 3, 8, 4, 2, 10, "fused", "all") > 80, True, hint='"all" is more than that'
+                ),
             ),
         ),
     ]
@@ -367,7 +377,8 @@ def trained_by_hand(x, weights):
 
 hidden_draws = torch.Generator().manual_seed(3)
 x = torch.randn(5, 3, dtype=torch.float64, generator=hidden_draws)
-weight, scale = (torch.randn(n, 3, dtype=torch.float64, generator=hidden_draws) for n in (3, 1))
+weight = torch.randn(3, 3, dtype=torch.float64, generator=hidden_draws)
+scale = torch.tensor([[2, -1, 3]])  # whole numbers: they can require no gradient
 noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(8), dtype=x.dtype)
 want = (x * noise).T @ (((x * noise) @ weight).cos() * scale)
 weights = [torch.randn(3, 3, dtype=torch.float64, generator=hidden_draws) for _ in range(3)]
@@ -377,7 +388,7 @@ def expect_frozen():
     """A gradient for the weight alone, returned and not added."""
     gradient, untouched, num_kept, num_graphs = probe(frozen, x, weight, scale)
     expect_close(
-        gradient, want, rtol=1e-10, hint="the input and a scale are frozen: autograd.grad for the weight"
+        gradient, want, rtol=1e-10, hint="an input and a scale that need none: autograd.grad for the weight"
     )
     expect_equal(untouched, True, hint="autograd.grad must not add to p.grad")
     expect_equal(num_kept, 0, hint="tensors that the layer keeps beside the three that it is given")
@@ -481,25 +492,25 @@ def awkward_layers(x):
         def forward(self, x):
             return x * x  # the same tensor twice
 
-    class Halves(nn.Module):
+    class Thirds(nn.Module):
         def forward(self, x):
-            left, right = x.sin().chunk(2, dim=1)  # views: two tensors, one storage
-            return torch.cat([left * right, right * left], dim=1)
+            left, right, _ = x.sin().chunk(3, dim=1)  # views: two thirds of one storage, which stays whole
+            return torch.cat([left * right, right * left, left + right], dim=1)
 
     class Copies(nn.Module):
         def forward(self, x):
             return x.clone().sin() + x.sin()
 
     x = x.clone().requires_grad_()
-    return kept_by_layer([Square(), Halves(), Copies(), nn.Identity(), Square()], x)
+    return kept_by_layer([Square(), Thirds(), Copies(), nn.Identity(), Square()], x)
 
 
 got = probe(awkward_layers, torch.ones(4, 6, dtype=torch.float64))
 expect_equal(
     got,
     [192, 384, 384, 0, 192],
-    hint="x * x keeps one storage; sin its input, and two halves are views of one; a clone is a second copy; "
-    "nothing; one",
+    hint="x * x keeps one storage; sin its input, and two thirds are views of one storage that stays whole; "
+    "a clone is a second copy; nothing; one",
 )
 ### END HIDDEN TESTS
 
@@ -618,7 +629,13 @@ points_for(
                 [3, 3, 3, 3, 3, 3], [3, 3, 3, 3, 3, 3], [1] * 6, 12, "thin layers: longer segments keep less"
             ),
         ),
-        (0.5, lambda: expect_placement([10, 20], [1, 1], [1, 1], 20, "20 and its input do not fit into 20")),
+        (
+            0.5,
+            lambda: (
+                expect_placement([10, 20], [1, 1], [1, 1], 20, "20 and an input do not fit into 20"),
+                expect_placement([10, 20], [1, 1], [1, 1], 21, "20 and an input fit into 21"),
+            ),
+        ),
     ]
 )
 

@@ -1,5 +1,5 @@
 """Checkpoints one layer at a time, the largest first, until the sum fits. And forgets that heads share keys."""
-# scores: {test_place_checkpoints: 1.5, test_place_checkpoints_hidden: 0, test_layer_bytes: 0.5, test_layer_bytes_hidden: 0, test_step_ratio: 1, test_step_ratio_hidden: 0}
+# scores: {test_place_checkpoints: 1, test_place_checkpoints_hidden: 0, test_layer_bytes: 0.5, test_layer_bytes_hidden: 0, test_step_ratio: 1, test_step_ratio_hidden: 0}
 
 # %% grade_id="place_checkpoints"
 def place_checkpoints(inside, boundary, seconds, budget):
