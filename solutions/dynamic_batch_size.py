@@ -100,9 +100,12 @@ def run_step(w, rows, targets, limits, size):
     generator = torch.Generator().manual_seed(3)
     device = SharedDevice(limits)
     if limits == ["wrong"]:
+        errors = [ValueError("not a matter of memory")]
 
         def device(x):
-            raise ValueError("not a matter of memory")
+            if errors:  # the first call only: who tries again gets through
+                raise errors.pop()
+            return x
 
     try:
         size = robust_step(w, rows, targets, device, size, generator)
@@ -138,6 +141,15 @@ def expect_step(limits, size, want_size, hint, twelve=False):
     expect_close(number, want_number, hint=f"{hint}: the generator's next number")
 
 
+def expect_error(limits, want, hint):
+    """The right error, of a step that gives a gradient, right or wrong, where nothing fails."""
+    size, gradient, _ = probe(run_step, w, rows, targets, [99], 11)
+    expect_equal(size, 11, hint="11 rows in one piece, no failure: the size that is returned")
+    spread = float(np.ptp(np.asarray(gradient, float)))
+    expect_equal(spread > 0, True, hint="11 rows in one piece, no failure: w.grad must hold a gradient")
+    expect_equal(probe(run_step, w, rows, targets, limits, 4)[0], want, hint=hint)
+
+
 points_for(
     [
         (
@@ -148,18 +160,13 @@ points_for(
         ),
         (1, lambda: expect_step([6, 99], 12, 6, "12 rows, the first attempt fails at once", twelve=True)),
         (1, lambda: expect_step([99], 4, 4, "11 rows in pieces of 4, 4 and 3, no failure")),
+        (0.5, lambda: expect_error([0], "MemoryError", "not even one row fits")),
         (
             0.5,
-            lambda: expect_equal(
-                probe(run_step, w, rows, targets, [0], 4)[0], "MemoryError", hint="not even one row fits"
-            ),
-        ),
-        (
-            0.5,
-            lambda: expect_equal(
-                probe(run_step, w, rows, targets, ["wrong"], 4)[0],
+            lambda: expect_error(
+                ["wrong"],
                 "ValueError",
-                hint="an error that has nothing to do with memory must not be swallowed, nor tried again",
+                "an error that has nothing to do with memory must not be swallowed, nor the step tried again",
             ),
         ),
     ]
@@ -264,31 +271,31 @@ def on_ranks(limits, size):
     return launch(run, len(limits), timeout_seconds=20)
 
 
+def expect_ranks(limits, size, want, hint):
+    """The outcome on each rank, of a loop that is right where nothing fails."""
+    expect_equal(
+        probe(on_ranks, [8, 8], 8), [(8, 8, 2.0)] * 2, hint="both ranks have room for 8 and start with it"
+    )
+    expect_equal(probe(on_ranks, limits, size), want, hint=hint)
+
+
 points_for(
     [
+        (0.5, lambda: expect_ranks([3, 3], 8, [(2, 2, 2.0)] * 2, "room for 3 on both ranks: 8, 4, 2")),
         (
-            1,
-            lambda: expect_equal(
-                probe(on_ranks, [8, 8], 8),
-                [(8, 8, 2.0)] * 2,
-                hint="both ranks have room for 8 and start with it",
-            ),
-        ),
-        (
-            1,
-            lambda: expect_equal(
-                probe(on_ranks, [8, 3], 8),
+            1.5,
+            lambda: expect_ranks(
+                [8, 3],
+                8,
                 [(2, 2, 2.0)] * 2,
-                hint="room for 3 on rank 1: 8, 4, 2, on both ranks. (For each rank: the size returned, the "
+                "room for 3 on rank 1: 8, 4, 2, on both ranks. (For each rank: the size returned, the "
                 "size of its last attempt, and how many ranks met afterwards)",
             ),
         ),
         (
             1,
-            lambda: expect_equal(
-                probe(on_ranks, [8, 0], 4),
-                [("MemoryError", 1, 2.0)] * 2,
-                hint="nothing fits on rank 1: all raise",
+            lambda: expect_ranks(
+                [8, 0], 4, [("MemoryError", 1, 2.0)] * 2, "nothing fits on rank 1: all raise"
             ),
         ),
     ]
@@ -409,24 +416,35 @@ def expect_line(m0, m, memory_bytes, max_size, margin, want, hint):
     expect_equal(failures, 0, hint=f"{hint}: trials that ran out of memory")
 
 
+def expect_size(peak_of, max_size, want, hint):
+    """The right size of 10,000 bytes with a margin of a tenth, in however many trials."""
+    expect_equal(search(peak_of, 10_000, max_size, 0.1)[0], want, hint=hint)
+
+
 points_for(
     [
         (1, lambda: expect_line(2000, 37, 10_000, 1000, 0.1, ("use", 189), "2,000 + 37 b, 9,000 of 10,000")),
-        (0.5, lambda: expect_line(500, 3, 10_000, 64, 0.1, ("use", 64), "500 + 3 b: max_size is the bound")),
         (
             0.5,
-            lambda: expect_equal(
-                search(lambda b: 9500 + b, 10_000, 64, 0.1)[0],
-                ("none", 0),
-                hint="one sequence is over the margin",
+            lambda: (
+                expect_line(500, 3, 10_000, 64, 0.1, ("use", 64), "500 + 3 b: max_size is the bound"),
+                expect_size(lambda b: 500 + 3 * b, 5000, ("use", 2833), "500 + 3 b: memory is the bound"),
+            ),
+        ),
+        (
+            0.5,
+            lambda: (
+                expect_size(lambda b: 9500 + b, 64, ("none", 0), "one sequence is over the margin"),
+                expect_size(lambda b: 8995 + b, 64, ("use", 5), "five sequences are just within it"),
             ),
         ),
         (
             1,
-            lambda: expect_equal(
-                search(lambda b: 100 + 10 * b + (3000 if b > 200 else 0), 10_000, 2000, 0.1)[0],
+            lambda: expect_size(
+                lambda b: 100 + 10 * b + (3000 if b > 200 else 0),
+                2000,
                 ("use", 590),
-                hint="a jump of 3,000 between 200 and 201: the line of small sizes leads too far",
+                "a jump of 3,000 between 200 and 201: the line of small sizes leads too far",
             ),
         ),
     ]
@@ -514,7 +532,14 @@ def expect_packed(lengths, linear, quadratic, budget, num_batches, too_long, hin
 
 points_for(
     [
-        (0.5, lambda: expect_packed([4, 4, 4, 4], 1, 0, 8, 2, [], "four equal texts, two fit")),
+        (
+            0.5,
+            lambda: (
+                expect_packed([4, 4, 4, 4], 1, 0, 8, 2, [], "four equal texts, two fit"),
+                expect_packed([4, 4, 4, 4], 1, 0, 12, 2, [], "four equal texts, three fit"),
+                expect_packed([4, 4, 4, 4], 1, 0, 20, 1, [], "four equal texts, five would fit"),
+            ),
+        ),
         (0.5, lambda: expect_packed([2, 9, 2, 3, 9, 2], 1, 0, 18, 2, [], "long and short ones mixed")),
         (0.5, lambda: expect_packed([10, 20, 5, 10], 1, 1, 230, 2, [1], "10 takes 110, 20 takes 420")),
         (0.5, lambda: expect_packed([6, 1, 5, 1, 6, 1, 5], 1, 0, 12, 3, [], "as few batches as possible")),

@@ -1,5 +1,5 @@
 """Zeroes once, before the first attempt: what it added counts twice. And ranks decide alone, each for itself."""
-# scores: {test_robust_step: 3, test_robust_step_hidden: 0, test_agreed_step: 1, test_agreed_step_hidden: 0}
+# scores: {test_robust_step: 3, test_robust_step_hidden: 0, test_agreed_step: 0.5, test_agreed_step_hidden: 0}
 
 # %% grade_id="robust_step"
 def robust_step(w, rows, targets, device, size, generator):

@@ -1,5 +1,5 @@
 """Two probes and the line, unchecked: right where memory is a line, elsewhere a failure waits."""
-# scores: {test_next_trial: 0.5, test_next_trial_hidden: 0}
+# scores: {test_next_trial: 0, test_next_trial_hidden: 0}
 
 # %% grade_id="next_trial"
 def next_trial(trials, memory_bytes, max_size, margin):
