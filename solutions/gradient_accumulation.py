@@ -156,6 +156,8 @@ got_added, _ = probe(gradient_and_loss, table, [one_label, six_labels], 2, torch
 def expect_added(with_ones, with_zeros):
     """The same gradient, right or wrong, beside what p.grad held before."""
     expect_equal(bool((with_zeros != 0).any()), True, hint="p.grad must hold a gradient after the call")
+    hint = "softmax's probabilities sum to 1, so the gradient of each row of logits sums to 0; yours does not"
+    expect_close(with_zeros.sum(dim=1), torch.zeros(4).double(), atol=1e-9, hint=hint)
     difference = with_ones - with_zeros
     hint = "p.grad held ones before one call and zeros before another: keep them and add"
     expect_close(difference, torch.ones(4, 5).double(), hint=hint)
@@ -278,27 +280,34 @@ def hand_over(gradient_sums, num_valid):
 
 # %% nbgrader="tests" grade_id="test_hand_over" points=1
 sums = [[torch.tensor([6.0, 0.0]), torch.tensor([0.0, 3.0])], [torch.tensor([1.0, 1.0])]]
-handed = hand_over(sums, [[4, 2], [2]])
-expect_equal(len(handed), 2, hint="one tensor for each rank")
-average = (handed[0] + handed[1]) / 2
-ratios = (average / torch.tensor([7 / 8, 4 / 8])).tolist()
+
+
+def expect_average(num_valid, num_labels):
+    """The mean over both ranks of what they hand over is the gradient of the mean over all labels."""
+    handed = hand_over(sums, num_valid)
+    expect_equal(len(handed), 2, hint="one tensor for each rank")
+    average = (handed[0] + handed[1]) / 2
+    expect_close(
+        (average * num_labels / torch.tensor([7.0, 4.0])).tolist(),
+        [1.0, 1.0],
+        hint=f"{num_valid} labels: average over wanted, for both numbers: two equal ratios speak of a "
+        "missing factor, two unequal ones of wrong weights",
+    )
+
+
+def expect_own(num_valid, num_labels):
+    """What rank 1 hands over is made of its own gradient."""
+    expect_close(
+        hand_over(sums, num_valid)[1],
+        torch.tensor([2.0, 2.0]) / num_labels,
+        hint=f"{num_valid} labels: what rank 1 makes of its own gradient alone",
+    )
+
+
 points_for(
     [
-        (
-            0.5,
-            lambda: expect_close(
-                ratios,
-                [1.0, 1.0],
-                hint="average over wanted, for both numbers: two equal ratios speak of a missing factor, "
-                "two unequal ones of wrong weights",
-            ),
-        ),
-        (
-            0.5,
-            lambda: expect_close(
-                handed[1], torch.tensor([2 / 8, 2 / 8]), hint="what rank 1 makes of its own gradient alone"
-            ),
-        ),
+        (0.5, lambda: (expect_average([[4, 2], [2]], 8), expect_average([[4, 2], [10]], 16))),
+        (0.5, lambda: (expect_own([[4, 2], [2]], 8), expect_own([[4, 2], [10]], 16))),
     ]
 )
 
@@ -360,10 +369,17 @@ points_for(
     [
         (
             1,
-            lambda: expect_equal(
-                plan_step(64, 4, 100, 10, 1000, 9000),
-                (8, 2),
-                hint="8 sequences keep 8,000 bytes, beside 1,000 others",
+            lambda: (
+                expect_equal(
+                    plan_step(64, 4, 100, 10, 1000, 9000),
+                    (8, 2),
+                    hint="8 sequences keep 8,000 bytes, beside 1,000 others",
+                ),
+                expect_equal(
+                    plan_step(72, 4, 100, 10, 1000, 7000),
+                    (6, 3),
+                    hint="18 sequences a rank, and 6 of them fit beside the others",
+                ),
             ),
         ),
         (
@@ -379,6 +395,7 @@ points_for(
             lambda: (
                 expect_equal(plan_step(64, 4, 100, 10, 8500, 9000), None, hint="not even one sequence fits"),
                 expect_equal(plan_step(64, 4, 100, 10, 8000, 9000), (1, 16), hint="just one sequence fits"),
+                expect_equal(plan_step(64, 4, 100, 10, 7000, 9000), (2, 8), hint="just two sequences fit"),
             ),
         ),
     ]
