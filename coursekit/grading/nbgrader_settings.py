@@ -10,6 +10,8 @@ from typing import Any
 
 def grade_fairly(c: Any) -> None:
     """Have `nbgrader autograde` do as `coursekit grade` does, from a submission's bytes to its points."""
+    # nbgrader opens whatever lies there; a preprocessor comes too late to keep it from that.
+    c.Autograde.pre_convert_hook = "coursekit.grading.preprocessors.leave_out_what_is_rejected"
     # A submission is rebuilt from the released notebook and the student's answers, whatever else was done.
     c.Autograde.sanitize_preprocessors = [
         "coursekit.grading.preprocessors.RebuildSubmission",

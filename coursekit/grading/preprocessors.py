@@ -16,15 +16,31 @@ from nbformat.v4 import new_output
 from nbgrader.preprocessors import NbGraderPreprocessor
 from nbgrader.utils import is_grade
 from traitlets import Bool, Integer
+from traitlets.log import get_logger
 
 from coursekit.grading.course import Course
-from coursekit.grading.intake import parse_answers
+from coursekit.grading.intake import RejectedError, parse_answers, read_submission
 from coursekit.grading.rebuild import rebuild
 from coursekit.grading.run import Job, Limits, run_notebook
 from coursekit.grading.sandbox.probe import sandbox_for
 from coursekit.grading.template import load_template, sibling_files
 from coursekit.notebooks.forbidden import block_forbidden
 from coursekit.notebooks.scoring import score_cell
+
+
+def leave_out_what_is_rejected(*, assignment: str, student: str, notebooks: list[str]) -> None:
+    """Take the notebooks of a submission that intake rejects out of nbgrader's list, before it opens one.
+
+    nbgrader waits for ever on a FIFO, and follows a link to another's work or to the solution. The others
+    are graded; of this one it says that it found no notebooks, below our reason.
+    """
+    for path in {Path(name).absolute().parent for name in notebooks}:
+        course, who = Course(path.parents[2]), path.parent.name
+        try:
+            parse_answers(read_submission(course, path.name, student=who).data)
+        except RejectedError as error:
+            get_logger().error("%s: rejected: %s", who, error)
+            notebooks.clear()
 
 
 class RebuildSubmission(NbGraderPreprocessor):

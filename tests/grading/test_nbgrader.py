@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -142,6 +143,30 @@ def test_nbgraders_commands_work_on_a_folder_that_we_graded(classroom):
     assert "negative numbers as well" not in page.read_text()
     listed = nbgrader(folder, "db", "student", "list")
     assert "ada" in listed.stdout + listed.stderr
+
+
+@pytest.mark.slow
+def test_nbgrader_autograde_opens_no_pipe_and_follows_no_link(classroom):
+    folder = classroom.course.root
+    linked = classroom.hand_in("bob")
+    linked.unlink()
+    linked.symlink_to(classroom.hand_in("carol"))
+    settings = (folder / "nbgrader_config.py").read_text()
+    without = "\nc.Autograde.pre_convert_hook = lambda **_: None\n"
+    (folder / "nbgrader_config.py").write_text(settings + without)
+    nbgrader(folder, "autograde", "toy_adding", "--student=bob")
+    assert cell_scores(folder)["bob"]["test_add"] == 2  # another's, where nothing is asked before
+
+    (folder / "nbgrader_config.py").write_text(settings)
+    shutil.rmtree(folder / "autograded/bob")
+    pipe = classroom.hand_in("adam")
+    pipe.unlink()
+    os.mkfifo(pipe)
+    said = nbgrader(folder, "autograde", "toy_adding").stderr
+    assert "adam: rejected: toy_adding.ipynb is not a regular file" in said
+    assert "bob: rejected: toy_adding.ipynb cannot be read: a link" in said
+    assert [path.name for path in (folder / "autograded").glob("*/*/*.ipynb")] == ["toy_adding.ipynb"]
+    assert cell_scores(folder)["carol"]["test_add"] == 2
 
 
 def test_the_checkout_and_a_course_folder_are_configured_by_one_source(classroom):
