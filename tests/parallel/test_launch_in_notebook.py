@@ -26,7 +26,7 @@ launch(work, 2, {folder!r})
 
 @pytest.fixture
 def kernel():
-    manager, client = start_new_kernel(kernel_name="python3")
+    manager, client = start_new_kernel(kernel_name="python3", startup_timeout=240)
     try:
         yield manager, client
     finally:
