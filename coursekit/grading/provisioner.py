@@ -12,8 +12,8 @@ import json
 import os
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from jupyter_client.provisioning import LocalProvisioner
@@ -23,6 +23,7 @@ from coursekit.grading.forked import ForkedKernel, KernelRefusedError, current_t
 from coursekit.grading.sandbox.enter import Request
 from coursekit.grading.sandbox.filesystem import HOME, SOCKETS, TEMPORARY
 from coursekit.grading.sandbox.policy import Policy, readable_paths
+from coursekit.grading.scratch import scratch_folder
 
 START_SECONDS = 60.0
 KILL_SECONDS = 5.0
@@ -37,12 +38,15 @@ class SandboxProvisioner(LocalProvisioner):
     policy = Dict(help="Layers and bounds of the kernel's sandbox.").tag(config=True)
     folder = Unicode(help="A directory to make for the kernel's sockets; one of its own if empty.")
     process: ForkedKernel | None
+    _own: TemporaryDirectory[str] | None = None
     _stopped: str | None = None
 
     async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
         """Lay the kernel's sockets into a folder of its own: a network of its own leaves no other way in."""
         if not self._sockets.is_dir():
-            self.folder = self.folder or tempfile.mkdtemp(prefix="ck-")
+            if not self.folder:
+                self._own = scratch_folder()
+                self.folder = self._own.name
             for folder in (self._root, self._sockets):
                 folder.mkdir(parents=True)
             manager = self.parent

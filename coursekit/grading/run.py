@@ -11,7 +11,6 @@ import json
 import os
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, AsyncExitStack, nullcontext, suppress
@@ -24,6 +23,7 @@ from coursekit.grading.cell_kinds import is_locked, is_test, name_of, text_of
 from coursekit.grading.forked import current_template
 from coursekit.grading.sandbox import excess
 from coursekit.grading.sandbox.policy import Policy
+from coursekit.grading.scratch import scratch_folder
 from coursekit.grading.trusted.side import Bounds, TrustedSide
 from coursekit.grading.trusted.template import imported_modules, template_for
 from coursekit.notebooks.scoring import score_cell
@@ -180,8 +180,7 @@ def _cells_for(hidden: set[int], cells: list[dict[str, Any]], states: list[CellS
 
 def _run_in_folder(job: Job, chosen: set[int], turn: AbstractContextManager[Any]) -> _Pass:
     """Run the chosen cells in a fresh kernel and a fresh folder."""
-    # ignore_cleanup_errors: what the student's processes write while we delete must not fail the grading.
-    with tempfile.TemporaryDirectory(prefix="ck-", ignore_cleanup_errors=True) as folder:
+    with scratch_folder() as folder:
         box = Path(folder, "work")
         for name, data in job.files.items():
             target = box / name

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import tempfile
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from coursekit.errors import CoursekitError
+from coursekit.grading.scratch import scratch_folder
 from coursekit.grading.trusted import frames
 from coursekit.grading.trusted.template import imported_modules, template_for
 
@@ -50,7 +50,7 @@ class TrustedSide:
 
     def __init__(self, *, student_names: Iterable[str], bounds: Bounds) -> None:
         self.student_names, self.bounds = sorted(student_names), bounds
-        self._folder = tempfile.TemporaryDirectory(prefix="ck-", ignore_cleanup_errors=True)
+        self._folder = scratch_folder()
         self._pid: int | None = None
         self._busy = self._asked = False
         self._reading: asyncio.Task[tuple[bytes, bytes]] | None = None
