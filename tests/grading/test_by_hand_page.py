@@ -165,7 +165,15 @@ def test_a_question_is_graded_by_keyboard_alone_and_nothing_is_lost_on_reload(wr
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         page, asked = browser.new_page(), []
         page.on("request", lambda request: asked.append(request.url))
+        held = []
+        page.route("**/answers", lambda route: held.append(route))  # it marks its handlers
         page.goto(address)
+        expect(page.locator("#state")).to_have_text("reading the answers …")
+        expect(page.locator("#points")).to_be_disabled()
+        while not held:
+            page.wait_for_timeout(10)
+        held[0].continue_()
+        page.unroute("**/answers")
         expect(page.locator("#student")).to_have_text("ada")
         expect(page.locator("#rubric")).to_have_text("Because groups differ in size.")
         press = page.keyboard
