@@ -101,14 +101,17 @@ def average_gradients(model: nn.Module, group: Group = None, *, num_valid: int |
     Args:
         model: with the gradients of this rank's part of the batch.
         group: the data-parallel ranks; None is all.
-        num_valid: n_r of this rank. Give it on all ranks or on none. With 0 this rank's gradients count as
-            zero, also if they are NaN.
+        num_valid: n_r of this rank. With 0 this rank's gradients count as zero, also if they are NaN. Give
+            it on all ranks or on none: otherwise gloo ends a rank ("collective mismatch"), and NCCL waits
+            for the group's timeout.
     Raises: InputError if no rank has a valid token, `num_valid` is no whole number, a parameter is divided
         among ranks (a `DTensor`), this rank is not in the group, or no process group was started.
     Source: Li et al. 2020, PyTorch Distributed, section 3 (https://arxiv.org/abs/2006.15704).
     """
-    weight = _weight(num_valid, group, model)
-    for gradient in _gradients(model):
+    require_process_group(group)
+    gradients = list(_gradients(model))
+    weight = _weight(num_valid, group, first=gradients[:1])
+    for gradient in gradients:
         _scale(gradient, weight)
         with _Contiguous(gradient) as flat:
             dist.all_reduce(flat, group=group)
@@ -134,9 +137,11 @@ def average_gradients_bucketed(
     Source: Li et al. 2020, PyTorch Distributed, section 3.2.2 (https://arxiv.org/abs/2006.15704).
     """
     check_whole("a bucket without room", bucket_bytes=bucket_bytes)
-    weight = _weight(num_valid, group, model)
+    require_process_group(group)
+    buckets = list(_buckets(reversed(list(_gradients(model))), bucket_bytes))
+    weight = _weight(num_valid, group, first=buckets[0] if buckets else [])
     sent = []
-    for bucket in _buckets(reversed(list(_gradients(model))), bucket_bytes):
+    for bucket in buckets:
         flat = torch.cat([gradient.reshape(-1) for gradient in bucket])
         _scale(flat, weight)
         sent.append((dist.all_reduce(flat, group=group, async_op=True), flat, bucket))
@@ -169,9 +174,11 @@ def replicate(model: nn.Module, **ddp_options: Any) -> DistributedDataParallel:
     return DistributedDataParallel(model, **{"gradient_as_bucket_view": True, **ddp_options})
 
 
-def _weight(num_valid: int | None, group: Group, model: nn.Module) -> float:
-    """Return what this rank's gradients are multiplied by before they are summed."""
-    require_process_group(group)
+def _weight(num_valid: int | None, group: Group, *, first: list[Tensor]) -> float:
+    """Return what this rank's gradients are multiplied by before they are summed.
+
+    first: the gradients of the first all-reduce.
+    """
     if num_valid is None:
         return 1.0 / dist.get_world_size(group)
     try:
@@ -180,9 +187,12 @@ def _weight(num_valid: int | None, group: Group, model: nn.Module) -> float:
         raise InputError("no count", expected="a whole num_valid", got=repr(num_valid)) from None
     if num_valid < 0:
         raise InputError("a negative num_valid", got=num_valid)
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    total = torch.tensor(num_valid, dtype=torch.int64, device=device)
-    dist.all_reduce(total, group=group)
+    # A rank that was given none is at its first gradients: of another size they are told apart, of the same
+    # one added to the counts in silence.
+    numbers = [num_valid, 0] if sum(gradient.nbytes for gradient in first) == 8 else [num_valid]
+    counts = torch.tensor(numbers, dtype=torch.int64, device=first[0].device if first else "cpu")
+    dist.all_reduce(counts, group=group)
+    total = counts[0]
     if total == 0:
         raise InputError("no rank has a valid token", fix="check the mask of the labels")
     return num_valid / total.item()

@@ -98,6 +98,10 @@ def is_close(parameters, others):
 
 
 @pytest.mark.parametrize("world_size", [2, 4])
+def bucketed_in_tiny_pieces(model, **options):
+    average_gradients_bucketed(model, bucket_bytes=8, **options)
+
+
 @pytest.mark.parametrize("average", [average_gradients, average_gradients_bucketed, bucketed_in_small_pieces])
 def test_averaged_gradients_train_as_one_process_does(average, world_size):
     for parameters in launch(train_on_rank, world_size, average, seed_by_rank=True):
@@ -160,6 +164,23 @@ def no_tokens_at_all(average):
 def test_no_token_on_any_rank_is_an_error(average):
     with pytest.raises(RankError, match="no rank has a valid token"):
         launch(no_tokens_at_all, 2, average)
+
+
+def count_on_one_rank_only(average, numbers, folder):
+    layer = nn.Linear(1, numbers, dtype=torch.float64 if numbers == 1 else torch.float32)
+    for step in range(2):
+        layer(torch.ones(1, 1, dtype=layer.weight.dtype)).sum().backward()
+        average(layer, **({"num_valid": 3} if dist.get_rank() == 0 else {}))
+        if dist.get_rank() == 1:
+            (folder / f"averaged in step {step}").touch()
+
+
+@pytest.mark.parametrize("numbers", [1, 2], ids="of {} numbers, of eight bytes as a count is".format)
+@pytest.mark.parametrize("average", [average_gradients, bucketed_in_tiny_pieces])
+def test_a_count_on_some_ranks_only_is_never_added_to_gradients(average, numbers, tmp_path):
+    with pytest.raises(RankError):
+        launch(count_on_one_rank_only, 2, average, numbers, tmp_path, timeout_seconds=30)
+    assert not list(tmp_path.iterdir())
 
 
 def unused_parameters(average):
