@@ -142,7 +142,9 @@ class SandboxProvisioner(LocalProvisioner):
             if self.process:
                 self.process.close()
                 self.process = None
-            if self.folder:
+            if self._own:
+                self._own.cleanup()
+            elif self.folder:
                 shutil.rmtree(self.folder, ignore_errors=True)
 
 
