@@ -87,18 +87,30 @@ points_for(
     [
         (
             1,
-            lambda: expect_close(
-                session_run(LAYER, "out", layer_fed)[0],
-                [[1.5, 0.0]],  # by hand: [1, -2] @ W = [1, -3]; plus b; negative parts to zero
-                hint="follow the arrows backwards from `out` by hand: which numbers meet in `product`?",
+            lambda: (
+                expect_close(
+                    session_run(LAYER, "out", layer_fed)[0],
+                    [[1.5, 0.0]],  # by hand: [1, -2] @ W = [1, -3]; plus b; negative parts to zero
+                    hint="follow the arrows backwards from `out` by hand: which numbers meet in `product`?",
+                ),
+                expect_close(
+                    session_run(LAYER, "loss", layer_fed)[0], 0.75, hint="the mean of the 1.5 and the 0 above"
+                ),
             ),
         ),
         (
             1,
-            lambda: expect_equal(
-                session_run(LAYER | TWICE, "both", layer_fed)[1],
-                ["product", "sum", "out", "both"],
-                hint="`both` uses `out` twice, and nobody asked for `loss` and `unused`",
+            lambda: (
+                expect_equal(
+                    session_run(LAYER | TWICE, "both", layer_fed)[1],
+                    ["product", "sum", "out", "both"],
+                    hint="`both` uses `out` twice, and nobody asked for `loss` and `unused`",
+                ),
+                expect_equal(
+                    session_run(LAYER, "sum", layer_fed)[1],
+                    ["product", "sum"],
+                    hint="nobody asked for more than `sum`",
+                ),
             ),
         ),
     ]
@@ -162,18 +174,32 @@ points_for(
     [
         (
             1,
-            lambda: expect_equal(
-                traces([[argument] for argument in tensor_calls]),
-                [1, 0, 1, 1],
-                hint="make these four tensors, call a tf.function with a print in it, and compare",
+            lambda: (
+                expect_equal(
+                    traces([[argument] for argument in tensor_calls]),
+                    [1, 0, 1, 1],
+                    hint="make these four tensors, call a tf.function with a print in it, and compare",
+                ),
+                expect_equal(
+                    traces([[argument] for argument in reversed(tensor_calls)]),
+                    [1, 1, 1, 0],
+                    hint="the same four tensors, the last one first",
+                ),
             ),
         ),
         (
             1,
-            lambda: expect_equal(
-                traces([[argument] for argument in number_calls]),
-                [1, 1, 0, 0, 1],
-                hint="call a tf.function with a print in it with 7, 8, 7, 8.0, 8.5, and compare",
+            lambda: (
+                expect_equal(
+                    traces([[argument] for argument in number_calls]),
+                    [1, 1, 0, 0, 1],
+                    hint="call a tf.function with a print in it with 7, 8, 7, 8.0, 8.5, and compare",
+                ),
+                expect_equal(
+                    traces([[argument] for argument in reversed(number_calls)]),
+                    [1, 1, 1, 0, 0],
+                    hint="the same five numbers, the last one first",
+                ),
             ),
         ),
     ]
@@ -407,6 +433,11 @@ points_for(
                 ),
                 expect_equal(
                     len({tuple(one) for one in identities}), 3, hint="the epochs should come in three orders"
+                ),
+                expect_equal(
+                    len({one[i + 1] - one[i] for one in identities for i in range(59)}) > 6,
+                    True,
+                    hint="not shuffled: from one example to the next it is nearly always the same stride",
                 ),
             ),
         ),
