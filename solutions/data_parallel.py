@@ -317,7 +317,8 @@ def train_rank(weight, inputs, labels, steps, lr, max_norm, seed):
     batch torch.randperm(len(inputs), generator=torch.Generator().manual_seed(seed + k))[: len(inputs) // 2],
     takes the gradient of its mean cross-entropy, multiplies it by min(1, max_norm / its norm), and makes a
     step of SGD. Only rank 0 has read a checkpoint: the other ranks are called with another `weight`, which
-    must not matter. The batch divides by the number of ranks.
+    must not matter. The batch divides by the number of ranks, and each rank computes the gradient of its own
+    share of the batch, with its own `inputs` and `labels`, and of nothing else.
     """
     ### BEGIN SOLUTION
     rank, world_size = dist.get_rank(), dist.get_world_size()
@@ -353,6 +354,16 @@ def train_on_two(weights, inputs, labels, steps, lr, max_norm):
     return launch(on_rank, len(weights), timeout_seconds=15)
 
 
+def step_on_own_data(weights, inputs, labels, lr):
+    from coursekit.parallel import launch
+
+    def on_rank():
+        rank = dist.get_rank()
+        return train_rank(weights[rank], inputs[rank], labels[rank], 1, lr, 1e9, 3)
+
+    return launch(on_rank, len(weights), timeout_seconds=15)
+
+
 def moved(weights, *rest):
     """How far rank 1 ends from where rank 0 started."""
     return probe(train_on_two, weights, *rest)[1] - weights[0]
@@ -367,19 +378,36 @@ weights = [torch.randn(3, 4, dtype=torch.float64, generator=generator) for _ in 
 equal_starts = [weights[0], weights[0]]
 inputs = torch.randn(16, 4, dtype=torch.float64, generator=generator)
 labels = torch.randint(3, (16,), generator=generator)
-copies = (inputs[:1].repeat(16, 1), labels[:1].repeat(16))
+copies, others = ((inputs[i : i + 1].repeat(16, 1), labels[i : i + 1].repeat(16)) for i in range(2))
 of_copies = softmax_gradient(weights[0], *copies) / 16
+of_both = of_copies / 2 + softmax_gradient(weights[0], *others) / 32
+own_data = probe(step_on_own_data, equal_starts, *zip(copies, others, strict=True), 0.5)[1] - weights[0]
+
+
+def expect_one_mean():
+    """Rank 1 steps along the mean of both ranks' gradients, however far."""
+    hint = (
+        "rank 0 was given 16 copies of one sample and rank 1 of another: does rank 1 step along the mean of "
+        "both ranks' gradients? Compared is the direction"
+    )
+    expect_close(unit(own_data), -unit(of_both), rtol=1e-9, hint=hint)
+
+
 batches = [torch.randperm(16, generator=torch.Generator().manual_seed(3 + step))[:8] for step in range(3)]
 of_batches = sum(softmax_gradient(weights[0], inputs[rows], labels[rows]) for rows in batches)
 points_for(
     [
         (
             1,
-            lambda: expect_close(
-                moved(equal_starts, *copies, 1, 0.5, 1e9),
-                -0.5 * of_copies,
-                rtol=1e-9,
-                hint="one step, equal starts, 16 copies of one sample, no clip: is the step's length right?",
+            lambda: (
+                expect_one_mean(),
+                expect_close(
+                    own_data,
+                    -0.5 * of_both,
+                    rtol=1e-9,
+                    hint="one step, equal starts, copies of a sample on each rank, no clip: the direction is "
+                    "right; is the step's length?",
+                ),
             ),
         ),
         (
@@ -394,22 +422,28 @@ points_for(
         ),
         (
             1,
-            lambda: expect_close(
-                unit(moved(equal_starts, inputs, labels, 3, 1e-6, 1e9)),
-                -unit(of_batches),
-                rtol=1e-4,  # the weight moves by about 1e-6 between the steps
-                hint="equal starts, different samples, only the direction is compared: do the shares make up "
-                "the batch of the docstring in every step?",
+            lambda: (
+                expect_one_mean(),
+                expect_close(
+                    unit(moved(equal_starts, inputs, labels, 3, 1e-6, 1e9)),
+                    -unit(of_batches),
+                    rtol=1e-4,  # the weight moves by about 1e-6 between the steps
+                    hint="equal starts, different samples, compared is the direction: do the shares make "
+                    "up the batch of the docstring in every step?",
+                ),
             ),
         ),
         (
             1,
-            lambda: expect_close(
-                moved(equal_starts, inputs, labels, 1, 0.5, 0.05).norm(),
-                0.5 * 0.05,
-                rtol=1e-4,  # with or without clip_grad_norm_'s 1e-6 in the denominator
-                hint="the gradient is longer than max_norm = 0.05, so a step with lr 0.5 is 0.025 long, "
-                "whatever its direction: which gradient's norm is compared, and when?",
+            lambda: (
+                expect_one_mean(),
+                expect_close(
+                    moved(equal_starts, inputs, labels, 1, 0.5, 0.05).norm(),
+                    0.5 * 0.05,
+                    rtol=1e-4,  # with or without clip_grad_norm_'s 1e-6 in the denominator
+                    hint="the gradient is longer than max_norm = 0.05, so a step with lr 0.5 is 0.025 long, "
+                    "whatever its direction: which gradient's norm is compared, and when?",
+                ),
             ),
         ),
     ]
