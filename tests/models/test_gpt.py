@@ -217,6 +217,7 @@ def test_a_shard_of_the_projections_computes_a_shard_of_the_heads():
 
 
 def test_fresh_weights_have_the_published_spread():
+    torch.manual_seed(0)  # else what this process drew before decides, and of some hundred states one fails
     model = GPT(dataclasses.replace(TINY, d_model=256, n_layers=8, vocab_size=500, max_seq_len=256))
     for name, parameter in model.named_parameters():
         if "norm" in name or name.endswith("bias"):
