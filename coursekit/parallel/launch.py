@@ -11,6 +11,7 @@ import pickle
 import socket
 import sys
 import tempfile
+import threading
 import types
 import warnings
 from collections.abc import Callable
@@ -25,6 +26,9 @@ from ._serve import MAX_WORLD_SIZE
 from ._template import current_template
 
 __all__ = ["RankError", "RankFailure", "RankTimeoutError", "launch"]
+
+# cloudpickle has one list, for all threads, of the modules that are to be copied.
+_by_value_lock = threading.RLock()
 
 
 def launch(
@@ -199,11 +203,12 @@ def _dump(function: Callable[..., Any], value: object) -> bytes:
     )
     if not by_value:
         return dumps(value)
-    cloudpickle.register_pickle_by_value(module)
-    try:
-        return dumps(value)
-    finally:
-        cloudpickle.unregister_pickle_by_value(module)
+    with _by_value_lock:
+        cloudpickle.register_pickle_by_value(module)
+        try:
+            return dumps(value)
+        finally:
+            cloudpickle.unregister_pickle_by_value(module)
 
 
 def _importable(module: types.ModuleType) -> bool:

@@ -1,5 +1,6 @@
 """Starting ranks, and how every way of ending is told: real processes."""
 
+import contextlib
 import gc
 import os
 import pickle
@@ -417,3 +418,25 @@ def test_launches_from_several_threads_do_not_mix():
     with ThreadPoolExecutor(3) as pool:
         results = list(pool.map(lambda number: launch(rank_and_sum, 2, number), range(6)))
     assert results == [[(0, 1.0, number), (1, 1.0, number)] for number in range(6)]
+
+
+class Met:
+    """An argument whose copying waits a second for another thread to come as far, and lets that one pass."""
+
+    def __init__(self, met):
+        self.met = met
+
+    def __reduce__(self):
+        with contextlib.suppress(threading.BrokenBarrierError):
+            if self.met.wait(1.0) == 0:
+                time.sleep(0.2)
+        return int, ()
+
+
+def test_a_module_that_two_threads_copy_is_copied_for_both():
+    from concurrent.futures import ThreadPoolExecutor
+
+    met = threading.Barrier(2)  # where nothing keeps the two apart, one takes the other's module off the list
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(lambda _: launch(rank_and_sum, 1, Met(met)), range(2)))
+    assert results == [[(0, 0.0, 0)]] * 2
