@@ -93,15 +93,15 @@ def bucketed_in_small_pieces(model, **options):
     average_gradients_bucketed(model, bucket_bytes=700, **options)
 
 
+def bucketed_in_tiny_pieces(model, **options):
+    average_gradients_bucketed(model, bucket_bytes=8, **options)
+
+
 def is_close(parameters, others):
     return all(torch.allclose(a, b, rtol=RTOL, atol=1e-14) for a, b in zip(parameters, others, strict=True))
 
 
 @pytest.mark.parametrize("world_size", [2, 4])
-def bucketed_in_tiny_pieces(model, **options):
-    average_gradients_bucketed(model, bucket_bytes=8, **options)
-
-
 @pytest.mark.parametrize("average", [average_gradients, average_gradients_bucketed, bucketed_in_small_pieces])
 def test_averaged_gradients_train_as_one_process_does(average, world_size):
     for parameters in launch(train_on_rank, world_size, average, seed_by_rank=True):
