@@ -204,6 +204,8 @@ def _dump(function: Callable[..., Any], value: object) -> bytes:
     if not by_value:
         return dumps(value)
     with _by_value_lock:
+        if module.__name__ in cloudpickle.list_registry_pickle_by_value():
+            return dumps(value)  # its author put it there, and there it stays
         cloudpickle.register_pickle_by_value(module)
         try:
             return dumps(value)

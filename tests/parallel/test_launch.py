@@ -11,6 +11,7 @@ import threading
 import time
 from types import SimpleNamespace
 
+import cloudpickle
 import pytest
 import torch
 import torch.distributed as dist
@@ -440,3 +441,10 @@ def test_a_module_that_two_threads_copy_is_copied_for_both():
     with ThreadPoolExecutor(2) as pool:
         results = list(pool.map(lambda _: launch(rank_and_sum, 1, Met(met)), range(2)))
     assert results == [[(0, 0.0, 0)]] * 2
+
+
+def test_a_module_that_its_author_has_copied_stays_on_the_list():
+    from . import sharded_gpt  # puts itself there
+
+    assert len(launch(sharded_gpt.make_batches, 1)[0]) == sharded_gpt.STEPS
+    assert sharded_gpt.__name__ in cloudpickle.list_registry_pickle_by_value()
