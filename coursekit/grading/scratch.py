@@ -42,7 +42,7 @@ def _held_folder() -> str:
             descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)  # open until this process ends
             with suppress(OSError):  # no locks here: then nobody can hold one, and nothing is cleared away
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+            if os.path.exists(path) and os.path.samestat(os.fstat(descriptor), os.stat(path)):
                 return path
             os.close(descriptor)
         # Another process found it before it was held, and cleared it away.
